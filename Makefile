@@ -1,0 +1,53 @@
+# `make demo` and `make test` need nothing but Python 3.11+ and make; the other targets build on the same .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: install install-dev demo test lint real label-blocks clean
+
+install: $(VENV)/installed
+
+install-dev: $(VENV)/installed-dev
+
+demo: install
+	$(BIN)/thumbs demo
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+lint: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# 256 real rows through thumbs and, in an environment of its own, through TRL; writes benchmarks/results/.
+real: install $(VENV)-trl/installed
+	$(BIN)/python -m benchmarks.real --trl-python $(VENV)-trl/bin/python
+
+# The labels of every batch on 2,000 pairs, here and in TRL; writes benchmarks/results/.
+label-blocks: install $(VENV)-trl/installed
+	$(BIN)/python -m benchmarks.label_blocks --trl-python $(VENV)-trl/bin/python
+
+clean:
+	rm -rf $(VENV) $(VENV)-trl
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "thumbs needs Python 3.11 or newer; name one with: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# torch goes first: a bare requirement would pull the CUDA build's packages.
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) torch==2.13.0
+	$(PIP_INSTALL) --editable .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PIP_INSTALL) --editable '.[dev]'
+	touch $@
+
+$(VENV)-trl/installed: benchmarks/requirements-trl.txt
+	$(PYTHON) -m venv $(VENV)-trl
+	$(VENV)-trl/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(VENV)-trl/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
