@@ -1,0 +1,141 @@
+"""Preference pairs: TRL's, with the prompt given or implicit, and Anthropic's HH transcripts.
+
+In: {"chosen", "rejected"} and maybe "prompt", as strings or messages. Out: two records per pair,
+the chosen answer desirable, the rejected one undesirable, with one prompt and one conversation.
+Sources: TRL docs/source/dataset_formats.md; the prompt of an HH pair is the common prefix up to
+its last "\\n\\nAssistant:".
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from thumbs.errors import FeedbackError
+from thumbs.feedback.clean import Tally, empty_side
+from thumbs.feedback.entries import read_entries
+from thumbs.feedback.record import Feedback, Message, Text, parse_record
+
+NAME = "preference"
+
+KEYS = ("prompt", "chosen", "rejected")
+NO_COMMON_PROMPT = "answer of a pair without a common prompt"
+HH_TURN = re.compile(r"\n\n(Human|Assistant):")
+HH_ANSWER = "\n\nAssistant:"
+HH_ROLES = {"Human": "user", "Assistant": "assistant"}
+
+
+class Pair(NamedTuple):
+    """One prompt and its two answers."""
+
+    prompt: Text
+    chosen: Text
+    rejected: Text
+
+
+def detect(entry: Mapping[str, Any]) -> bool:
+    """Whether the first entry of a file is a preference pair."""
+    return {"chosen", "rejected"} <= entry.keys()
+
+
+def read(
+    paths: Sequence[Path],
+    tally: Tally,
+    *,
+    edits: bool,  # noqa: ARG001, pairs know no edits
+) -> Iterator[Feedback]:
+    """Two records per pair; empty answers and pairs that cannot be judged are counted."""
+    for path in paths:
+        for place, entry in read_entries(path):
+            tally.changed.update(f"key {key!r} is not used" for key in entry if key not in KEYS)
+            pair = _pair_of(entry, place, tally)
+            fault = pair if isinstance(pair, str) else _fault_of(pair)
+            if isinstance(pair, str) or fault:
+                tally.dropped[fault] += 2
+                continue
+            for completion, label in ((pair.chosen, True), (pair.rejected, False)):
+                emptiness = empty_side(pair.prompt, completion)
+                if emptiness:
+                    tally.dropped[emptiness] += 1
+                    continue
+                row = {"prompt": pair.prompt, "completion": completion, "label": label}
+                yield parse_record({**row, "source": NAME}, place)
+
+
+def _fault_of(pair: Pair) -> str:
+    """Why the two answers cannot be judged against each other, or ""."""
+    if pair.chosen == pair.rejected:
+        return "answer of a pair whose two answers are the same"
+    turns = [turn for side in pair[1:] if isinstance(side, list) for turn in side]
+    if any(isinstance(turn, dict) and turn.get("role") == "user" for turn in turns):
+        return "answer of a pair that parts before its last answer"
+    return ""
+
+
+def _pair_of(entry: Mapping[str, Any], place: str, tally: Tally) -> Pair | str:
+    """The pair, or the reason why it is none."""
+    chosen, rejected, prompt = (entry.get(key) for key in ("chosen", "rejected", "prompt"))
+    if isinstance(chosen, str) and isinstance(rejected, str):
+        if prompt is not None:
+            return Pair(prompt, chosen, rejected)
+        if chosen.startswith("\n\nHuman:") and rejected.startswith("\n\nHuman:"):
+            return _transcript_pair(chosen, rejected, tally)
+        return _string_pair(chosen, rejected)
+    if isinstance(chosen, list) and isinstance(rejected, list):
+        return _message_pair(prompt, chosen, rejected)
+    kinds = f"{type(chosen).__name__} and {type(rejected).__name__}"
+    finding = (
+        f'"chosen" and "rejected" must both be text or both lists of messages, but are {kinds}'
+    )
+    raise FeedbackError(f"{place}: {finding}.")
+
+
+def _transcript_pair(chosen: str, rejected: str, tally: Tally) -> Pair | str:
+    prefix = chosen[: _num_shared(chosen, rejected)]
+    start = prefix.rfind(HH_ANSWER)
+    if start < 0:
+        return NO_COMMON_PROMPT
+    parts = (prefix[:start], chosen[start:], rejected[start:])
+    return Pair(*(_transcript_messages(part, tally) for part in parts))
+
+
+def _transcript_messages(text: str, tally: Tally) -> list[Message]:
+    """The turns of a transcript; turns of one speaker in a row become one message."""
+    _, *parts = HH_TURN.split(text)
+    messages: list[Message] = []
+    for speaker, words in zip(parts[::2], parts[1::2], strict=True):
+        role, content = HH_ROLES[speaker], words.strip()
+        if messages and messages[-1]["role"] == role:
+            messages[-1]["content"] += f"\n\n{content}"
+            tally.changed["turns of one speaker in a row, made one message"] += 1
+        else:
+            messages.append({"role": role, "content": content})
+    return messages
+
+
+def _string_pair(chosen: str, rejected: str) -> Pair | str:
+    """Cut where the answers part, before the word that differs; the space goes to the answer."""
+    prefix = chosen[: _num_shared(chosen, rejected)]
+    words = re.match(r".*(?=\s)", prefix, re.DOTALL)
+    prompt = words.group().rstrip() if words else ""
+    if not prompt:
+        return NO_COMMON_PROMPT
+    return Pair(prompt, chosen[len(prompt) :], rejected[len(prompt) :])
+
+
+def _message_pair(prompt: object, chosen: list[Message], rejected: list[Message]) -> Pair | str:
+    if isinstance(prompt, list) and chosen[: len(prompt)] != prompt:
+        return Pair(prompt, chosen, rejected)
+    shared = _num_shared(chosen, rejected)
+    if isinstance(prompt, str) and not shared:
+        return Pair([{"role": "user", "content": prompt}], chosen, rejected)
+    if not shared:
+        return NO_COMMON_PROMPT
+    return Pair(chosen[:shared], chosen[shared:], rejected[shared:])
+
+
+def _num_shared(first: Sequence[object], second: Sequence[object]) -> int:
+    """How many characters or messages two sequences have in common from the start."""
+    pairs = enumerate(zip(first, second, strict=False))
+    shortest = min(len(first), len(second))
+    return next((index for index, (a, b) in pairs if a != b), shortest)

@@ -1,0 +1,83 @@
+"""What holds for the records of every source."""
+
+from collections import Counter
+
+import pytest
+
+from thumbs.feedback.clean import Tally, clean, strip_blocks, strip_text
+from thumbs.feedback.record import Feedback, Message, with_defaults
+
+ASK: list[Message] = [{"role": "user", "content": "What is 2+2?"}]
+REASONING = '<details type="reasoning" done="true" duration="3">\n<summary>x</summary>\n</details>'
+CALLS = '<details type="tool_calls" name="sum" arguments="&quot;1&quot;">\nx\n</details>'
+
+
+def answer(text: str, label: bool = True, rater: str = "") -> Feedback:
+    return Feedback(ASK, [{"role": "assistant", "content": text}], label, rater=rater)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "counts"),
+    [
+        (f"{REASONING}\nIt is 4.", "It is 4.", {"reasoning block stripped": 1}),
+        (f"A\n{CALLS}\n{CALLS}", "A", {"tool-call block stripped": 2}),
+        ("<think>\n2+2\n</think>\n\n4", "4", {"think block stripped": 1}),
+        ("<think>2+2 is", "", {"unfinished reasoning stripped": 1}),
+        ('<details type="reasoning" done="false">so', "", {"unfinished reasoning stripped": 1}),
+        ("Is 1 < 2?", "Is 1 < 2?", {}),
+        (" <details><summary>S</summary>x</details>", None, {}),
+        ("Write <think> to think.", None, {}),
+    ],
+)
+def test_machine_blocks_leave_the_answer_and_are_counted(
+    text: str, kept: str | None, counts: dict[str, int]
+) -> None:
+    changed: Counter[str] = Counter()
+    assert strip_text(text, changed) == (text if kept is None else kept)
+    assert changed == counts
+
+
+def test_earlier_answers_are_stripped_too_but_not_what_the_user_wrote() -> None:
+    prompt: list[Message] = [
+        {"role": "user", "content": "<think>my own</think> words"},
+        {"role": "assistant", "content": "<think>hm</think>Yes"},
+        *ASK,
+    ]
+    record = strip_blocks(Feedback(prompt, answer("4").completion, True), Counter())
+    assert [turn["content"] for turn in record.prompt if isinstance(turn, dict)] == [
+        "<think>my own</think> words",
+        "Yes",
+        "What is 2+2?",
+    ]
+
+
+def test_plain_strings_are_stripped() -> None:
+    record = strip_blocks(Feedback("a", "<think>x</think> b", True), Counter())
+    assert (record.prompt, record.completion) == ("a", "b")
+
+
+def test_a_default_id_follows_the_text_and_a_given_one_stays() -> None:
+    thinking = answer("<think>x</think>4")
+    followed = with_defaults(strip_blocks(with_defaults(thinking), Counter()))
+    assert followed.id == with_defaults(answer("4")).id
+    given = Feedback(ASK, thinking.completion, True, id="r1")
+    assert strip_blocks(given, Counter()).id == "r1"
+
+
+def test_repeats_and_empty_answers_go_and_the_order_stays() -> None:
+    tally = Tally()
+    records = [
+        answer("4"),
+        answer("<think>x</think>"),
+        answer("5", label=False),
+        answer("4"),
+        answer("<think>x</think>4"),
+        answer("4", label=False),
+        answer("4", rater="ann"),
+        answer(" "),
+        Feedback(" ", "4", True),
+    ]
+    kept = list(clean(records, tally))
+    assert kept == [records[0], records[2], records[5], records[6]]
+    assert tally.dropped == {"empty answer": 2, "repeated record": 2, "empty prompt": 1}
+    assert tally.changed == {"think block stripped": 2}
