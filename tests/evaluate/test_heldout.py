@@ -114,7 +114,8 @@ def test_a_missing_label_gives_null_and_the_reason(label: bool, lacks: str) -> N
         assert found[f"{name}_ci"] is None
     assert found["missing"]["auc"] == f"no {lacks} held-out row"
     assert found["missing"]["auc_within_prompt"].startswith("no prompt has both")
-    assert found["baselines"]["completion_tokens"] == {"auc": None, "auc_ci": None}
+    assert found["baselines"]["completion_tokens"]["auc"] is None
+    assert found["baselines"]["completion_tokens"]["gain_ci"] is None
     assert found["roc"] == {}
     assert found["accuracy"] == float(label)
 
@@ -133,14 +134,33 @@ def test_no_rows_at_all_give_nulls_not_an_error() -> None:
     assert found["missing"]["accuracy"] == "no held-out row"
 
 
-def test_saturation_is_the_share_of_rows_that_hardly_move_the_policy() -> None:
-    # s (1 - s) < 1/100 where |beta (r - z0)| > ln((1 + sqrt(0.96)) / (1 - sqrt(0.96))) = 4.585.
-    found = measured([46.0, 45.8, -45.9, -45.8], [True] * 4, list("abcd"), beta=0.1)
+def test_saturation_is_taken_around_z0() -> None:
+    # beta |r - z0| > 2.887 saturates: around z0 = 0 that is 29 and -29, around 1 only -29.
+    found = measured([29.0, 28.5, -29.0, -27.5], [True] * 4, list("abcd"), beta=0.1)
     assert found.saturation == 2 / 4
-    shifted = measured([46.0, 45.8, -45.9, -45.8], [True] * 4, list("abcd"), z0=1.0)
-    # r - z0 = 45, 44.8, -46.9, -46.8.
-    assert shifted.saturation == 2 / 4
-    assert measured([1e9], [True], ["a"]).saturation == 1.0
+    shifted = measured([29.0, 28.5, -29.0, -27.5], [True] * 4, list("abcd"), beta=0.1, z0=1.0)
+    assert shifted.saturation == 1 / 4
+
+
+def test_gain_is_measured_against_a_baseline_at_its_best_way_round() -> None:
+    # Reward: 2 > 0, 2 > 1, 0.5 > 0, 0.5 < 1: 3/4. Length: the longer answers are the undesirable
+    # ones, AUC 0, turned round 1. Gain 3/4 - 1.
+    found = measured(
+        [2.0, 0.0, 0.5, 1.0],
+        [True, False, True, False],
+        list("abcd"),
+        completion_tokens=[1, 8, 2, 9],
+    ).to_dict()
+    assert found["baselines"]["completion_tokens"]["auc"] == 0.0
+    assert found["baselines"]["completion_tokens"]["gain"] == -1 / 4
+
+
+def test_the_interval_of_the_gain_excludes_0_only_for_a_real_gain() -> None:
+    # The simulated baselines know nothing (AUC near 1/2), the reward has AUC 0.76, or 1/2.
+    real, none = (simulated(200, strength).to_dict()["baselines"] for strength in (1.0, 0.0))
+    for name in ("completion_tokens", "reference_mean_token_logp"):
+        assert real[name]["gain_ci"][0] > 0
+        assert none[name]["gain_ci"][0] < 0
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

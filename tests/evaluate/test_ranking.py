@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
+from thumbs.evaluate.intervals import cluster_bootstrap
 from thumbs.evaluate.ranking import auc_statistic, roc_points, within_prompt_auc_statistic
 
 
@@ -82,3 +83,18 @@ def test_a_thinned_roc_has_both_ends_and_the_same_area() -> None:
     assert area == pytest.approx(
         float(auc_statistic(scores, labels)(np.ones((1, 3000)))[0]), abs=2e-3
     )
+
+
+def test_the_bootstrap_of_the_auc_covers_about_95_percent() -> None:
+    # 50 prompts, a desirable and an undesirable answer each, one sd apart: AUC = Phi(1 / sqrt 2).
+    rng = np.random.default_rng(0)
+    labels, prompts = np.tile([True, False], 50), np.repeat(np.arange(50), 2)
+    hits = 0
+    for seed in range(200):
+        scores = rng.normal(size=100) + labels
+        interval = cluster_bootstrap(
+            auc_statistic(scores, labels), prompts, seed=seed, resamples=400
+        )
+        assert interval is not None
+        hits += interval.low <= 0.7602 <= interval.high
+    assert 0.90 <= hits / 200 <= 0.98

@@ -1,7 +1,7 @@
 """How well a policy's implied reward tells the held-out thumbs apart, with intervals and baselines.
 
 In: the held-out rows already scored, as arrays. Out: `HeldoutMetrics`, whose `to_dict()` goes into
-summary.json and the report. Knows no tokens, no tensors, no files.
+summary.json and the report. Knows no tokens, no model, no files. N rows.
 
 Before training the policy is the reference, so the log-ratio is 0 everywhere and its AUC is 1/2:
 the bar to pass is set by the baselines, scores that need no training.
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 
+from thumbs.core import metrics
 from thumbs.errors import NonFiniteError
 from thumbs.evaluate.intervals import (
     Floats,
@@ -31,10 +33,6 @@ from thumbs.evaluate.ranking import (
     within_prompt_auc_statistic,
 )
 
-# A row moves the policy with strength s (1 - s), s = sigmoid(beta (r - z0)): 1/4 at r = z0.
-# Below 1/100, where |beta (r - z0)| > 4.6, it hardly does any more.
-SATURATED_BELOW = 0.01
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -50,10 +48,12 @@ class HeldoutMetrics:
     """The numbers of one policy on the held-out rows.
 
     num_pairs: pairs of a desirable and an undesirable row of one prompt.
-    z0: nats. saturation: share of rows whose weight in the gradient is below SATURATED_BELOW.
+    z0: nats. saturation: share of rows whose gradient has all but vanished.
     estimates: auc, auc_within_prompt, accuracy (of "desirable if r > z0"), margin (nats: mean r of
         the desirable minus mean r of the undesirable rows).
-    baselines: AUC of scores that need no training. roc: curves of the reward and the baselines.
+    baselines: AUC of scores that need no training. gains: AUC of the reward minus that of the
+        baseline, which may be turned upside down to be at its best.
+    roc: curves of the reward and the baselines.
     """
 
     n: int
@@ -66,6 +66,7 @@ class HeldoutMetrics:
     saturation: float | None
     estimates: dict[str, Estimate]
     baselines: dict[str, Estimate]
+    gains: dict[str, Estimate]
     roc: dict[str, Roc]
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,7 +84,7 @@ class HeldoutMetrics:
             "beta": self.beta,
             "missing": missing,
             "baselines": {
-                name: {"auc": e.value, "auc_ci": _pair(e.interval)}
+                name: _flat({"auc": e, "gain": self.gains[name]})
                 for name, e in self.baselines.items()
             },
             "roc": {name: curve._asdict() for name, curve in self.roc.items()},
@@ -138,21 +139,25 @@ def heldout_metrics(
         num_pairs=num_pairs,
         z0=z0,
         beta=beta,
-        saturation=_saturation(beta * (r - z0)),
+        saturation=metrics.saturation(torch.from_numpy(r), z0, beta=beta),
         estimates={
             "auc": rows.auc(r),
             "auc_within_prompt": rows.within_prompt(within, num_pairs),
-            "accuracy": rows.accuracy(r > z0),
+            "accuracy": rows.accuracy(r, z0),
             "margin": rows.margin(r),
         },
         baselines={name: rows.auc(scores) for name, scores in baselines.items()},
+        gains={name: rows.gain(r, scores) for name, scores in baselines.items()},
         roc=_curves({"reward": r, **baselines}, up),
     )
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """The held-out rows, and each number over them as an `Estimate`."""
+    """The held-out rows, and each number over them as an `Estimate`.
+
+    The number itself comes from core.metrics; the statistics repeat it on resampled rows.
+    """
 
     labels: Labels
     prompts: Floats
@@ -160,41 +165,57 @@ class _Rows:
 
     def auc(self, scores: Floats) -> Estimate:
         trials = min(self._num_prompts(self.labels), self._num_prompts(~self.labels))
-        return self._lacking() or self._estimate(auc_statistic(scores, self.labels), trials)
+        return self._estimate(self._auc(scores), auc_statistic(scores, self.labels), trials)
+
+    def gain(self, reward: Floats, baseline: Floats) -> Estimate:
+        value, other = self._auc(reward), self._auc(baseline)
+        if value is None or other is None:
+            return self._missing()
+        best = baseline if other >= 0.5 else -baseline
+        ours, theirs = auc_statistic(reward, self.labels), auc_statistic(best, self.labels)
+        return self._estimate(
+            value - max(other, 1 - other), lambda drawn: ours(drawn) - theirs(drawn)
+        )
 
     def within_prompt(self, statistic: Statistic, num_pairs: int) -> Estimate:
         if num_pairs == 0:
             return Estimate(None, None, "no prompt has both a desirable and an undesirable answer")
         both = np.intersect1d(self.prompts[self.labels], self.prompts[~self.labels])
-        return self._estimate(statistic, both.size)
+        return self._estimate(
+            float(statistic(np.ones((1, self.labels.size)))[0]), statistic, both.size
+        )
 
-    def accuracy(self, says_desirable: Labels) -> Estimate:
-        if self.labels.size == 0:
-            return Estimate(None, None, "no held-out row")
-        right = (says_desirable == self.labels).astype(np.float64)
-        return self._estimate(weighted_mean(right), np.unique(self.prompts).size)
+    def accuracy(self, log_ratio: Floats, z0: float) -> Estimate:
+        labels = torch.from_numpy(self.labels)
+        value = metrics.accuracy_at(torch.from_numpy(log_ratio), z0, labels)
+        right = ((log_ratio > z0) == self.labels).astype(np.float64)
+        return self._estimate(value, weighted_mean(right), np.unique(self.prompts).size)
 
     def margin(self, log_ratio: Floats) -> Estimate:
+        value = metrics.margin(torch.from_numpy(log_ratio), torch.from_numpy(self.labels))
         up = weighted_mean(log_ratio, self.labels.astype(np.float64))
         down = weighted_mean(log_ratio, (~self.labels).astype(np.float64))
-        return self._lacking() or self._estimate(lambda drawn: up(drawn) - down(drawn), None)
+        return self._estimate(value, lambda drawn: up(drawn) - down(drawn))
 
-    def _estimate(self, statistic: Statistic, trials: int | None) -> Estimate:
+    def _auc(self, scores: Floats) -> float | None:
+        return metrics.auc(torch.from_numpy(scores), torch.from_numpy(self.labels))
+
+    def _estimate(
+        self, value: float | None, statistic: Statistic, trials: int | None = None
+    ) -> Estimate:
         """trials: independent right-or-wrong trials behind a share; None for what is no share."""
-        value = float(statistic(np.ones((1, self.labels.size)))[0])
+        if value is None:
+            return self._missing()
         if trials is not None and value in (0.0, 1.0):
             return Estimate(value, clopper_pearson(trials * int(value), trials))
         interval = cluster_bootstrap(statistic, self.prompts, seed=self.seed)
         return Estimate(value, interval, "" if interval else "too few prompts for an interval")
 
-    def _lacking(self) -> Estimate | None:
+    def _missing(self) -> Estimate:
         if self.labels.size == 0:
             return Estimate(None, None, "no held-out row")
-        if self.labels.all():
-            return Estimate(None, None, "no undesirable held-out row")
-        if not self.labels.any():
-            return Estimate(None, None, "no desirable held-out row")
-        return None
+        lacks = "undesirable" if self.labels.all() else "desirable"
+        return Estimate(None, None, f"no {lacks} held-out row")
 
     def _num_prompts(self, rows: Labels) -> int:
         return int(np.unique(self.prompts[rows]).size)
@@ -204,13 +225,6 @@ def _curves(scores: dict[str, Floats], labels: Labels) -> dict[str, Roc]:
     if labels.all() or not labels.any():
         return {}
     return {name: roc_points(values, labels) for name, values in scores.items()}
-
-
-def _saturation(scaled_gap: Floats) -> float | None:
-    if scaled_gap.size == 0:
-        return None
-    strength = 1 / (2 + 2 * np.cosh(np.minimum(np.abs(scaled_gap), 700.0)))  # s (1 - s)
-    return float((strength < SATURATED_BELOW).mean())
 
 
 def _numbered(prompts: Sequence[object]) -> Floats:
