@@ -107,6 +107,8 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
         for name in ("a", "b"):
             write_feedback(tmp_path / f"{name}{ending}", [UP, DOWN])
         assert (tmp_path / f"a{ending}").read_bytes() == (tmp_path / f"b{ending}").read_bytes()
+    # Bytes 4 to 7 of a gzip file are its time; two writes within a second would not show it.
+    assert (tmp_path / "a.jsonl.gz").read_bytes()[4:8] == bytes(4)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

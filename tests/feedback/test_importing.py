@@ -103,7 +103,7 @@ def test_a_source_is_never_written_over(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(TRL.read_bytes())
     with pytest.raises(FeedbackError, match="is a source of this import"):
-        import_feedback([path], tmp_path / "." / "a.jsonl")
+        import_feedback([path], tmp_path / "x" / ".." / "a.jsonl")
     assert path.read_bytes() == TRL.read_bytes()
 
 

@@ -23,27 +23,28 @@ def test_a_small_file_is_counted_by_hand(tmp_path: Path) -> None:
         Feedback("What is 2+2?", "4", True, rater="bob", model="m"),  # ann and bob agree
         Feedback("What is 2+2?", "5", True, rater="ann", model="m"),
         Feedback("What is 2+2?", "5", False, rater="bob", model="m"),  # they do not
-        Feedback("Capital of France?", "Rome", False, model="n"),
-        Feedback("Capital of France?", "Rome", False, model="n"),  # a repeat
-        Feedback("Say hi", "Hello", False, weight=0.0),
+        Feedback("Capital of France?", "Rome", False, rater="ann", model="n"),
+        Feedback("Capital of France?", "Rome", False, rater="ann", model="n"),  # a repeat
+        Feedback("Capital of France?", "Rome", False, rater="bob", model="n"),  # they agree
+        Feedback("Say hi", "Hello", False, rater="ann", weight=0.0),
     )
-    assert result.records == 7
-    assert (result.desirable, result.undesirable) == (3, 4)
+    assert result.records == 8
+    assert (result.desirable, result.undesirable) == (3, 5)
     assert (result.prompts, result.conversations) == (3, 3)
     assert result.duplicates == 1
     assert result.contradictions == 1  # "5"
     assert result.mixed_prompts == 1  # What is 2+2?
     assert result.raters == 2
-    assert (result.rated_twice, result.agreement) == (2, 0.5)
+    assert (result.rated_twice, result.agreement) == (3, pytest.approx(2 / 3))
     assert result.models == {
         "m": {"desirable": 3, "undesirable": 1},
-        "n": {"desirable": 0, "undesirable": 2},
+        "n": {"desirable": 0, "undesirable": 3},
         "": {"desirable": 0, "undesirable": 1},
     }
-    # 3 / 4 is below 1: desirable raised to 4 / 3.
-    assert result.weights["desirable_weight"] == pytest.approx(4 / 3)
+    # 3 / 5 is below 1: desirable raised to 5 / 3.
+    assert result.weights["desirable_weight"] == pytest.approx(5 / 3)
     assert result.weights["undesirable_weight"] == 1.0
-    # Answers of 1, 1, 1, 1, 4, 4, 5 characters; desirable 1, 1, 1; undesirable 1, 4, 4, 5.
+    # Answers of 1, 1, 1, 1, 4, 4, 4, 5 characters; desirable 1, 1, 1.
     assert result.lengths["completion"] == {"median": 1, "p95": 5, "longest": 5}
     assert result.lengths["completion_undesirable"] == {"median": 4, "p95": 5, "longest": 5}
     assert result.lengths["prompt"] == {"median": 12, "p95": 18, "longest": 18}
@@ -55,7 +56,7 @@ def test_a_small_file_is_counted_by_hand(tmp_path: Path) -> None:
         "length alone predicts the label: answers have 1 characters desirable, "
         "4 undesirable (medians)",
     ]
-    assert json.loads(json.dumps(result.as_dict()))["agreement"] == 0.5
+    assert json.loads(json.dumps(result.as_dict()))["records"] == 8
 
 
 def test_lengths_of_messages_are_the_sum_of_their_contents(tmp_path: Path) -> None:
