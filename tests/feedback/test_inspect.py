@@ -35,7 +35,8 @@ def test_a_small_file_is_counted_by_hand(tmp_path: Path) -> None:
     assert result.contradictions == 1  # "5"
     assert result.mixed_prompts == 1  # What is 2+2?
     assert result.raters == 2
-    assert (result.rated_twice, result.agreement) == (3, pytest.approx(2 / 3))
+    assert result.rated_twice == 3
+    assert result.agreement == pytest.approx(2 / 3)
     assert result.models == {
         "m": {"desirable": 3, "undesirable": 1},
         "n": {"desirable": 0, "undesirable": 3},
