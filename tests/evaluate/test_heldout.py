@@ -69,6 +69,15 @@ def test_a_row_exactly_at_z0_is_called_undesirable() -> None:
     assert measured([2.0], [False], ["p"], z0=2.0).estimates["accuracy"].value == 1.0
 
 
+def test_the_interval_of_the_accuracy_treats_a_tie_with_z0_the_same() -> None:
+    # Undesirable rows at z0 are right, the one above is wrong: 9/10, resampled around 9/10.
+    found = measured([2.0] * 9 + [5.0], [False] * 10, list(range(10)), z0=2.0)
+    interval = found.estimates["accuracy"].interval
+    assert found.estimates["accuracy"].value == 0.9
+    assert interval is not None
+    assert interval.low < 0.9 < interval.high
+
+
 def test_before_training_auc_is_one_half_exactly() -> None:
     found = measured([0.0] * 6, [True, False] * 3, list("aabbcc"))
     assert found.estimates["auc"].value == 0.5
@@ -153,6 +162,18 @@ def test_gain_is_measured_against_a_baseline_at_its_best_way_round() -> None:
     ).to_dict()
     assert found["baselines"]["completion_tokens"]["auc"] == 0.0
     assert found["baselines"]["completion_tokens"]["gain"] == -1 / 4
+
+
+def test_the_reward_upside_down_gains_exactly_nothing() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.tile([True, False], 30)
+    reward = rng.normal(size=60) + labels
+    found = measured(
+        reward.tolist(), labels.tolist(), list(range(60)), reference_mean_token_logp=-reward
+    )
+    gain = found.gains["reference_mean_token_logp"]
+    assert gain.value == pytest.approx(0.0, abs=1e-12)
+    assert gain.interval == pytest.approx((0.0, 0.0), abs=1e-12)
 
 
 def test_the_interval_of_the_gain_excludes_0_only_for_a_real_gain() -> None:
