@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import matplotlib
 import pytest
 
 from thumbs.report.charts import MAX_POINTS, roc_chart, training_charts
@@ -127,8 +128,6 @@ def test_a_constant_is_drawn_over_zero() -> None:
 
 
 def test_another_users_matplotlib_settings_change_nothing() -> None:
-    import matplotlib
-
     before = draw(chart())
     with matplotlib.rc_context({"axes.grid": False, "font.size": 30, "svg.fonttype": "path"}):
         assert draw(chart()) == before
