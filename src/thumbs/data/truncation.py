@@ -1,0 +1,119 @@
+"""Rows that are too long are cut: oldest turns, then the left of the prompt, then the answer.
+
+In: a record and its tokens. Out: tokens of at most max_tokens, or why there are none; every cut is
+noted. Must not know: other rows, labels beyond desirable, batches.
+"""
+
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+
+from thumbs.data.templates import TemplateRefused
+from thumbs.data.tokens import Setting, Tokens, encode_record, ids_and_offsets
+from thumbs.feedback.record import Feedback
+
+# Reasons a row was changed; chat.py has those of the text.
+TURNS_DROPPED = "turns_dropped"  # oldest turns of the prompt
+PROMPT_CUT = "prompt_cut"  # the left of a user message, or of a string prompt
+COMPLETION_CUT = "completion_cut"  # the right of the completion: the row has no end token
+# Reasons a record has no row.
+TEMPLATE_REFUSED = "template_refused"
+EMPTY_COMPLETION = "empty_completion"
+EMPTY_PROMPT = "empty_prompt"  # and no token to stand for it
+TOO_LONG = "too_long"  # min_completion_tokens do not fit beside what must stay of the prompt
+DESIRABLE_CUT = "desirable_cut"  # would teach to stop nowhere; data.keep_cut keeps it
+NO_LOSS_TOKEN = "no_loss_token"
+
+_SYSTEM_ROLES = ("system", "developer")
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Why a record has no row; detail: what the template said."""
+
+    reason: str
+    detail: str = ""
+
+
+def fit(record: Feedback, tokens: Tokens, setting: Setting) -> Tokens | Dropped:
+    """Cut a row to max_tokens: the prompt first, then the completion."""
+    if not tokens.prompt_ids:
+        return Dropped(EMPTY_PROMPT)
+    if len(tokens) > setting.max_tokens:
+        try:
+            tokens = _shorten_prompt(record, tokens, setting)
+        except TemplateRefused as error:
+            return Dropped(TEMPLATE_REFUSED, str(error))
+    if len(tokens) > setting.max_tokens:
+        room = setting.max_tokens - len(tokens.prompt_ids)
+        if room < setting.min_completion_tokens:
+            return Dropped(TOO_LONG)
+        if record.label and not setting.keep_cut:
+            return Dropped(DESIRABLE_CUT)
+        notes = (*tokens.notes, COMPLETION_CUT)
+        completion, mask = tokens.completion_ids[:room], tokens.loss_mask[:room]
+        tokens = Tokens(tokens.prompt_ids, completion, mask, notes)
+    return tokens if any(tokens.loss_mask) else Dropped(NO_LOSS_TOKEN)
+
+
+def _shorten_prompt(record: Feedback, tokens: Tokens, setting: Setting) -> Tokens:
+    """Drop whole oldest turns, then cut the left of the first user message that remains."""
+    if isinstance(record.prompt, str):
+        return _shorten_string(tokens, setting)
+    shorter = _drop_turns(record, setting)
+    if shorter is not record:
+        tokens = encode_record(shorter, setting)
+        tokens = replace(tokens, notes=(*tokens.notes, TURNS_DROPPED))
+    return _cut_user_text(shorter, tokens, setting)
+
+
+def _shorten_string(tokens: Tokens, setting: Setting) -> Tokens:
+    """Cut the left of a string prompt, down to BOS and one token."""
+    ids = tokens.prompt_ids
+    head = setting.bos_ids if ids[: len(setting.bos_ids)] == setting.bos_ids else ()
+    body = ids[len(head) :]
+    over = min(len(tokens) - setting.max_tokens, len(body) - 1)
+    if over <= 0:
+        return tokens
+    return replace(tokens, prompt_ids=head + body[over:], notes=(*tokens.notes, PROMPT_CUT))
+
+
+def _drop_turns(record: Feedback, setting: Setting) -> Feedback:
+    """The record without the fewest oldest turns that make it fit; its last turn stays.
+
+    A turn is a user message with all that follows it, up to the next one; system messages stay.
+    """
+    prompt = record.prompt
+    assert not isinstance(prompt, str)
+    spoken = [i for i, message in enumerate(prompt) if message.get("role") not in _SYSTEM_ROLES]
+    starts = [i for i in spoken if i == spoken[0] or prompt[i].get("role") == "user"]
+
+    def without(num_turns: int) -> Feedback:
+        first = starts[num_turns]
+        return replace(
+            record, prompt=[m for i, m in enumerate(prompt) if i >= first or i not in spoken]
+        )
+
+    def fits(num_turns: int) -> bool:
+        return len(encode_record(without(num_turns), setting)) <= setting.max_tokens
+
+    if len(starts) < 2:
+        return record
+    return without(1 + bisect_left(range(1, len(starts) - 1), True, key=fits))
+
+
+def _cut_user_text(record: Feedback, tokens: Tokens, setting: Setting) -> Tokens:
+    """Cut the left of the first user message, token by token, and render again; one token stays."""
+    prompt = record.prompt
+    assert not isinstance(prompt, str)
+    user = next((i for i, message in enumerate(prompt) if message.get("role") == "user"), None)
+    text = prompt[user].get("content") if user is not None else None
+    if user is None or not isinstance(text, str) or not text:
+        return tokens
+    offsets = ids_and_offsets([text], setting)[0][1]
+    notes, cut = tokens.notes, 0
+    while len(tokens) > setting.max_tokens and cut < len(offsets) - 1:
+        cut = min(cut + len(tokens) - setting.max_tokens, len(offsets) - 1)
+        message = {**prompt[user], "content": text[offsets[cut][0] :]}
+        shorter = replace(record, prompt=[*prompt[:user], message, *prompt[user + 1 :]])
+        tokens = replace(encode_record(shorter, setting), notes=(*notes, PROMPT_CUT))
+    return tokens
