@@ -249,6 +249,33 @@ def test_a_tool_call_and_the_answer_carry_loss_and_the_result_between_does_not()
     assert text.notes == ("template_text_masked",)
 
 
+def test_a_reasoning_block_inserted_before_a_lone_tool_call_carries_no_loss() -> None:
+    text = rendered(QWEN3, [user("1+2")], [assistant(None, tool_calls=[{"name": "f"}])])
+    assert text.completion_text.startswith("<think>\n\n</think>\n\n<tool_call>")
+    assert loss_texts(text) == ['<tool_call>\n{"name": "f"}\n</tool_call><|im_end|>']
+    assert text.notes == ("template_text_masked",)
+
+
+def test_the_template_for_tools_is_used_where_a_record_has_tools() -> None:
+    tokenizer = with_template(CHATML)
+    tokenizer.chat_template = {"default": CHATML, "tool_use": "TOOLS " + CHATML}
+    template = load_template(None, tokenizer, today=TODAY)
+    for tools, starts in (("null", "<|im_start|>"), ('[{"name": "f"}]', "TOOLS <|im_start|>")):
+        record = Feedback([user("Hi")], [assistant("Yo")], label=True, tools=tools)
+        assert render(record, tokenizer, template).prompt_text.startswith(starts)
+
+
+def test_an_answer_that_no_mark_can_be_put_around_ends_at_the_turn_end() -> None:
+    # The text differs when the content does: the answer is what follows the generation prompt.
+    template = CHATML.replace(
+        "message['content']", "{'Hi': 'Hi', 'Yo': 'Yes'}[message.content]|string"
+    )
+    text = rendered(template, [user("Hi")], [assistant("Yo")])
+    assert loss_texts(text) == ["Yes<|im_end|>"]
+    marked = rendered(CHATML, [user("Hi")], [assistant("Yo\U000f0000Yo")])
+    assert loss_texts(marked) == ["Yo\U000f0000Yo<|im_end|>"]
+
+
 def test_a_special_token_inside_a_tool_call_does_not_end_the_turn() -> None:
     template = (
         "{% for m in messages %}{{ '[INST]' if m.role == 'user' else '[/INST]' }}{{ m.content }}"

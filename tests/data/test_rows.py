@@ -169,6 +169,7 @@ def test_characters_of_several_tokens_carry_loss_in_all_of_them() -> None:
     assert len(row.completion_ids) == 2 + 4 + 1
     assert row.loss_mask == (True,) * 7
     assert text(row.completion_ids) == "é😀<|im_end|>"
+    assert only(Feedback("a", "é", label=True)).loss_mask == (True, True, True)
 
 
 def test_spaces_that_a_tokenizer_leaves_out_of_its_offsets_carry_loss() -> None:
@@ -297,7 +298,9 @@ def test_keys_are_hashes_of_the_content_with_the_occurrence() -> None:
     assert len({key.split(":")[0] for key in keys}) == 4
     assert all(key.endswith(":0") for key in keys[2:])
     # The split between prompt and completion is content too.
-    assert only(Feedback("ab", "c", label=True)).key != only(Feedback("a", "bc", label=True)).key
+    # Without lengths both would be the numbers a b c 1 1 1, where 1 is eos, or a token with loss.
+    one, other = Feedback("ab", "c", label=True), Feedback("abc</s>", "</s>", label=True)
+    assert only(one).key != only(other).key
 
 
 def test_every_record_is_a_row_or_counted_as_dropped_across_chunks() -> None:
