@@ -287,6 +287,32 @@ def test_rows_of_one_prompt_share_its_ids() -> None:
     assert len({row.prompt_ids for row in rows}) == 1
 
 
+def test_rows_of_one_prompt_are_cut_alike() -> None:
+    # 6 prompt tokens; answers with eos take 2, 4 and 3: of 8 tokens the longest leaves 4.
+    records = [Feedback("abcdef", answer, label=True) for answer in ("x", "xyz", "xy")]
+    rows = rows_of(records, max_tokens=8)
+    assert [text(row.prompt_ids) for row in rows.rows] == ["cdef"] * 3
+    assert [text(row.completion_ids) for row in rows.rows] == ["x</s>", "xyz</s>", "xy</s>"]
+    assert rows.counts == {"prompt_cut": 3}
+    assert text(only(records[0], max_tokens=8).prompt_ids) == "abcdef"
+
+    chats = [chat("old", "reply", "abcdef", answer=answer) for answer in ("x", "xyz", "xy")]
+    size = len(only(chat("abcdef", answer="xyz")).prompt_ids) + 4
+    rows = rows_of(chats, max_tokens=size - 2)
+    assert {text(row.prompt_ids) for row in rows.rows} == {
+        "<|im_start|>user\ncdef<|im_end|>\n<|im_start|>assistant\n"
+    }
+    assert rows.counts == {"turns_dropped": 3, "prompt_cut": 3}
+
+
+def test_an_answer_that_must_be_cut_itself_does_not_shorten_the_prompt_of_others() -> None:
+    records = [Feedback("abcdef", "x" * n, label=False) for n in (1, 20)]
+    rows = rows_of(records, max_tokens=8)
+    assert [text(row.prompt_ids) for row in rows.rows] == ["abcdef", "f"]
+    assert [len(row.completion_ids) for row in rows.rows] == [2, 7]
+    assert rows.counts == {"prompt_cut": 1, "completion_cut": 1}
+
+
 def test_keys_are_hashes_of_the_content_with_the_occurrence() -> None:
     record = Feedback("a", "b", label=True, id="x", conversation="one")
     twin = replace(record, id="y", conversation="two")

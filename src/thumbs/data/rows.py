@@ -6,10 +6,10 @@ Must not know: batches, models, losses.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import groupby, islice
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,7 +83,7 @@ def tokenize(
 
     What is too long loses, in this order: whole oldest turns (system messages stay), the left of
     the first remaining user message (of the prompt, if that is a string), the right of the
-    completion down to `min_completion_tokens`.
+    completion down to `min_completion_tokens`. Rows of one prompt keep one prompt.
 
     Args:
         chat_template: see `templates.load_template`.
@@ -103,24 +103,24 @@ def tokenize(
         min_completion_tokens=max(1, min_completion_tokens),
         keep_cut=keep_cut,
     )
+    kept, outcomes = list(records), list[Tokens | Dropped]()
+    with progress_bar("tokenising", len(kept), "records") as bar:
+        for start in range(0, len(kept), _CHUNK):
+            outcomes += _encode_chunk(kept[start : start + _CHUNK], setting)
+            bar.advance(len(outcomes) - start)
+    _fit_prompts(kept, outcomes, setting)
+
     rows: list[Row] = []
     seen: Counter[str] = Counter()
     counts: Counter[str] = Counter()
-    drops: Counter[str] = Counter()
-    refusal = ""
-    total = len(records) if isinstance(records, Sized) else None
-    with progress_bar("tokenising", total, "records") as bar:
-        for record, outcome in _outcomes(records, setting):
-            bar.advance()
-            if isinstance(outcome, Dropped):
-                drops[outcome.reason] += 1
-                refusal = refusal or outcome.detail
-                continue
-            counts.update(outcome.notes)
+    for record, outcome in zip(kept, outcomes, strict=True):
+        if isinstance(outcome, Tokens):
             rows.append(_row(record, outcome, seen))
+            counts.update(outcome.notes)
+    dropped = [outcome for outcome in outcomes if isinstance(outcome, Dropped)]
     if not rows:
-        raise FeedbackError(_no_row_left(drops, max_tokens, refusal))
-    return TokenizedRows(rows, dict(counts), dict(drops))
+        raise FeedbackError(_no_row_left(dropped, max_tokens))
+    return TokenizedRows(rows, dict(counts), dict(Counter(d.reason for d in dropped)))
 
 
 def loss_segments(row: Row, tokenizer: "PreTrainedTokenizerBase") -> list[tuple[str, bool]]:
@@ -133,19 +133,28 @@ def loss_segments(row: Row, tokenizer: "PreTrainedTokenizerBase") -> list[tuple[
     return pieces
 
 
-def _outcomes(
-    records: Iterable[Feedback], setting: Setting
-) -> Iterator[tuple[Feedback, Tokens | Dropped]]:
-    """Tokenise records in chunks; each comes out once, in order, as tokens or dropped."""
-    remaining = iter(records)
-    while chunk := list(islice(remaining, _CHUNK)):
-        texts = [_text_of(record, setting) for record in chunk]
-        encoded = iter(encode([t for t in texts if isinstance(t, RenderedText)], setting))
-        for record, text in zip(chunk, texts, strict=True):
-            if isinstance(text, Dropped):
-                yield record, text
-            else:
-                yield record, fit(record, next(encoded), setting)
+def _encode_chunk(records: Sequence[Feedback], setting: Setting) -> list[Tokens | Dropped]:
+    """Render and tokenise records in one call of the tokenizer; lengths are not looked at."""
+    texts = [_text_of(record, setting) for record in records]
+    encoded = iter(encode([t for t in texts if isinstance(t, RenderedText)], setting))
+    return [text if isinstance(text, Dropped) else next(encoded) for text in texts]
+
+
+def _fit_prompts(
+    records: Sequence[Feedback], outcomes: list[Tokens | Dropped], setting: Setting
+) -> None:
+    """Replace tokens by tokens that fit, the rows of each prompt together."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, outcome in enumerate(outcomes):
+        if isinstance(outcome, Tokens):
+            groups.setdefault(outcome.prompt_ids, []).append(i)
+    with progress_bar("cutting to length", len(groups), "prompts") as bar:
+        for group in groups.values():
+            tokens = [row for i in group if isinstance(row := outcomes[i], Tokens)]
+            fitted = fit([records[i] for i in group], tokens, setting)
+            for i, outcome in zip(group, fitted, strict=True):
+                outcomes[i] = outcome
+            bar.advance()
 
 
 def _text_of(record: Feedback, setting: Setting) -> RenderedText | Dropped:
@@ -191,10 +200,12 @@ def _decode(ids: Sequence[int], tokenizer: "PreTrainedTokenizerBase") -> str:
     return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
 
 
-def _no_row_left(drops: Counter[str], max_tokens: int, refusal: str) -> str:
+def _no_row_left(dropped: Sequence[Dropped], max_tokens: int) -> str:
     """Say why every record was dropped, and what to change."""
-    if not drops:
+    if not dropped:
         return "data: the feedback holds no record; at least 1 is needed"
+    drops = Counter(drop.reason for drop in dropped)
+    refusal = next((drop.detail for drop in dropped if drop.detail), "")
     reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(drops.items()))
     advice = []
     if TOO_LONG in drops or DESIRABLE_CUT in drops:

@@ -1,10 +1,14 @@
 """Rows that are too long are cut: oldest turns, then the left of the prompt, then the answer.
 
-In: a record and its tokens. Out: tokens of at most max_tokens, or why there are none; every cut is
-noted. Must not know: other rows, labels beyond desirable, batches.
+In: the records of one prompt and their tokens. Out: tokens of at most max_tokens, or why there are
+none; every cut is noted. Must not know: other prompts, batches.
+
+Prompts are the same where their token ids are: were each row cut by its own length, the answers to
+one prompt would seem to answer different ones. So the longest answer cuts the prompt for all.
 """
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from thumbs.data.templates import TemplateRefused
@@ -34,31 +38,62 @@ class Dropped:
     detail: str = ""
 
 
-def fit(record: Feedback, tokens: Tokens, setting: Setting) -> Tokens | Dropped:
-    """Cut a row to max_tokens: the prompt first, then the completion."""
-    if not tokens.prompt_ids:
-        return Dropped(EMPTY_PROMPT)
-    if len(tokens) > setting.max_tokens:
+def fit(
+    records: Sequence[Feedback], tokens: Sequence[Tokens], setting: Setting
+) -> list[Tokens | Dropped]:
+    """Cut the rows of one prompt to max_tokens: the prompt first, then completions.
+
+    The longest completion that fits beside a shortened prompt decides how short it is for all. Rows
+    whose completion is cut as well have nothing of the prompt left to share.
+    """
+    outcomes: list[Tokens | Dropped] = list(tokens)
+    shared: tuple[Feedback, Tokens] | None = None
+    for i in sorted(range(len(tokens)), key=lambda i: -len(tokens[i].completion_ids)):
+        record, row = records[i], tokens[i]
         try:
-            tokens = _shorten_prompt(record, tokens, setting)
+            if shared is not None:
+                row = _with_prompt_of(*shared, record, row, setting)
+            elif len(row) > setting.max_tokens:
+                shorter, row = _shorten_prompt(record, row, setting)
+                shared = (shorter, row) if len(row) <= setting.max_tokens else None
         except TemplateRefused as error:
-            return Dropped(TEMPLATE_REFUSED, str(error))
-    if len(tokens) > setting.max_tokens:
-        room = setting.max_tokens - len(tokens.prompt_ids)
+            outcomes[i] = Dropped(TEMPLATE_REFUSED, str(error))
+        else:
+            outcomes[i] = _cut_completion(row, setting, desirable=record.label)
+    return outcomes
+
+
+def _cut_completion(row: Tokens, setting: Setting, *, desirable: bool) -> Tokens | Dropped:
+    """Cut the right of a completion that is still too long; refuse rows nothing is learnt from."""
+    if not row.prompt_ids:
+        return Dropped(EMPTY_PROMPT)
+    if len(row) > setting.max_tokens:
+        room = setting.max_tokens - len(row.prompt_ids)
         if room < setting.min_completion_tokens:
             return Dropped(TOO_LONG)
-        if record.label and not setting.keep_cut:
+        if desirable and not setting.keep_cut:
             return Dropped(DESIRABLE_CUT)
-        notes = (*tokens.notes, COMPLETION_CUT)
-        completion, mask = tokens.completion_ids[:room], tokens.loss_mask[:room]
-        tokens = Tokens(tokens.prompt_ids, completion, mask, notes)
-    return tokens if any(tokens.loss_mask) else Dropped(NO_LOSS_TOKEN)
+        completion, mask = row.completion_ids[:room], row.loss_mask[:room]
+        row = Tokens(row.prompt_ids, completion, mask, (*row.notes, COMPLETION_CUT))
+    return row if any(row.loss_mask) else Dropped(NO_LOSS_TOKEN)
 
 
-def _shorten_prompt(record: Feedback, tokens: Tokens, setting: Setting) -> Tokens:
+def _with_prompt_of(
+    shorter: Feedback, shorter_row: Tokens, record: Feedback, row: Tokens, setting: Setting
+) -> Tokens:
+    """A row with the prompt of another row that was shortened."""
+    if isinstance(shorter.prompt, str):
+        short = replace(row, prompt_ids=shorter_row.prompt_ids)
+    else:
+        short = encode_record(replace(record, prompt=shorter.prompt), setting)
+    cuts = [note for note in (TURNS_DROPPED, PROMPT_CUT) if note in shorter_row.notes]
+    return replace(short, notes=(*short.notes, *cuts))
+
+
+def _shorten_prompt(record: Feedback, tokens: Tokens, setting: Setting) -> tuple[Feedback, Tokens]:
     """Drop whole oldest turns, then cut the left of the first user message that remains."""
     if isinstance(record.prompt, str):
-        return _shorten_string(tokens, setting)
+        return record, _shorten_string(tokens, setting)
     shorter = _drop_turns(record, setting)
     if shorter is not record:
         tokens = encode_record(shorter, setting)
@@ -101,19 +136,19 @@ def _drop_turns(record: Feedback, setting: Setting) -> Feedback:
     return without(1 + bisect_left(range(1, len(starts) - 1), True, key=fits))
 
 
-def _cut_user_text(record: Feedback, tokens: Tokens, setting: Setting) -> Tokens:
+def _cut_user_text(record: Feedback, tokens: Tokens, setting: Setting) -> tuple[Feedback, Tokens]:
     """Cut the left of the first user message, token by token, and render again; one token stays."""
     prompt = record.prompt
     assert not isinstance(prompt, str)
     user = next((i for i, message in enumerate(prompt) if message.get("role") == "user"), None)
     text = prompt[user].get("content") if user is not None else None
     if user is None or not isinstance(text, str) or not text:
-        return tokens
+        return record, tokens
     offsets = ids_and_offsets([text], setting)[0][1]
     notes, cut = tokens.notes, 0
     while len(tokens) > setting.max_tokens and cut < len(offsets) - 1:
         cut = min(cut + len(tokens) - setting.max_tokens, len(offsets) - 1)
         message = {**prompt[user], "content": text[offsets[cut][0] :]}
-        shorter = replace(record, prompt=[*prompt[:user], message, *prompt[user + 1 :]])
-        tokens = replace(encode_record(shorter, setting), notes=(*notes, PROMPT_CUT))
-    return tokens
+        record = replace(record, prompt=[*prompt[:user], message, *prompt[user + 1 :]])
+        tokens = replace(encode_record(record, setting), notes=(*notes, PROMPT_CUT))
+    return record, tokens
