@@ -37,7 +37,7 @@ class Bar:
 
 @contextmanager
 def progress_bar(title: str, total: float | None, unit: str) -> Iterator[Bar]:
-    """Show a bar titled `title` over `total` units of `unit` (None: unknown) while the block runs."""
+    """Show a bar titled `title` over `total` units (None: unknown) while the block runs."""
     if not sys.stderr.isatty():
         bar = Bar(None, None)
         yield bar

@@ -1,0 +1,170 @@
+"""The reference pass: every sequence of the plan scored once, before training.
+
+In: the planned (prompt, completion) sequences and the reference. Out: one float32 log-prob per
+completion token, cached by content and frozen into the run. After the pass no reference model is
+needed: the step reads values only.
+"""
+
+import hashlib
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from thumbs.data.plan import Batch
+from thumbs.data.rows import Row
+from thumbs.errors import RunError
+from thumbs.files import write_bytes
+from thumbs.models.load import ModelIdentity
+from thumbs.progress import progress_bar
+from thumbs.scoring.cache import ScoreCache
+from thumbs.scoring.forward import Scorer, score_in_micro_batches
+
+CHUNK_TOKENS = 16_384  # tokens scored between two commits to the cache
+FORWARD_TOKENS = 4_096  # padded tokens of one forward; part of what a chunk's bytes depend on
+
+TokenSequence = tuple[tuple[int, ...], tuple[int, ...]]  # (prompt ids, completion ids)
+
+
+@dataclass(frozen=True)
+class PlannedSequences:
+    """The distinct (prompt, completion) sequences of a plan, in chunks that only depend on it.
+
+    place maps (row of the prompt, row of the completion) to a position in `sequences`.
+    """
+
+    sequences: list[TokenSequence]
+    chunks: list[range]
+    place: dict[tuple[int, int], int]
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(len(prompt) + len(completion) for prompt, completion in self.sequences)
+
+    def sha256(self) -> str:
+        """A hash of all token ids, in order."""
+        digest = hashlib.sha256()
+        for sequence in self.sequences:
+            _hash_ids(digest, sequence)
+        return digest.hexdigest()
+
+
+class ReferenceValues:
+    """Reference log-probs per completion token, looked up by the rows of prompt and completion."""
+
+    def __init__(self, place: dict[tuple[int, int], int], scores: Sequence[Tensor]) -> None:
+        self._place = place
+        self._scores = scores
+
+    def __getitem__(self, pair: tuple[int, int]) -> Tensor:
+        """(T,) float32: log-probs of the second row's completion after the first row's prompt."""
+        return self._scores[self._place[pair]]
+
+
+def planned_sequences(rows: Sequence[Row], batches: Iterable[Batch]) -> PlannedSequences:
+    """Every (x, y) of `rows` and every (x, y') of `batches`, each distinct one once.
+
+    Own and mismatched sequences are chunked apart, each longest first: the chunks of the former do
+    not depend on the seed, so runs over one feedback file share them.
+    """
+    own = [(i, i) for i in range(len(rows))]
+    mismatched = [pair for b in batches for group in b.groups for pair in group.mismatched]
+    sequences: list[TokenSequence] = []
+    chunks: list[range] = []
+    position: dict[TokenSequence, int] = {}
+    for pairs in (own, mismatched):
+        distinct = {_sequence(rows, pair) for pair in pairs} - position.keys()
+        ordered = sorted(distinct, key=lambda s: (-len(s[0]) - len(s[1]), s))
+        position.update((s, len(sequences) + i) for i, s in enumerate(ordered))
+        chunks += _chunks(ordered, start=len(sequences))
+        sequences += ordered
+    place = {pair: position[_sequence(rows, pair)] for pair in [*own, *mismatched]}
+    return PlannedSequences(sequences, chunks, place)
+
+
+def reference_pass(
+    scorer: Scorer, planned: PlannedSequences, cache: ScoreCache, identity: ModelIdentity
+) -> list[Tensor]:
+    """Score every planned sequence under the reference, taking what the cache already holds.
+
+    Each chunk is committed whole, so an interrupted pass goes on where it stopped.
+    """
+    scores: list[Tensor] = []
+    from_cache = 0
+    with progress_bar("reference pass", planned.num_tokens, "tokens") as bar:
+        for chunk in planned.chunks:
+            sequences = [planned.sequences[i] for i in chunk]
+            key = _chunk_key(sequences, scorer, identity)
+            lengths = [len(completion) for _, completion in sequences]
+            values = cache.get(key, lengths)
+            from_cache += values is not None
+            if values is None:
+                scored = score_in_micro_batches(scorer, sequences, max_tokens=FORWARD_TOKENS)
+                values = [score.float().cpu() for score in scored]
+                cache.put(key, values)
+            scores += values
+            tokens = sum(len(p) + len(c) for p, c in sequences)
+            bar.advance(tokens, f"{from_cache} of {len(planned.chunks)} chunks from the cache")
+    return scores
+
+
+def freeze_reference(path: Path, planned: PlannedSequences, scores: Sequence[Tensor]) -> None:
+    """Write the values a run uses into the run; from then on only these are read."""
+    metadata = {"sequences_sha256": planned.sha256()}
+    write_bytes(path, save({"logps": torch.cat(list(scores))}, metadata=metadata))
+
+
+def read_frozen_reference(path: Path, planned: PlannedSequences) -> ReferenceValues:
+    """The values `freeze_reference` wrote for the same plan.
+
+    Raises:
+        RunError: the file is missing or was written for other sequences.
+    """
+    if not path.is_file():
+        raise RunError(f"{path}: is missing. Start the run again in a new folder.")
+    with safe_open(path, framework="pt") as file:
+        flat = file.get_tensor("logps")
+        metadata = file.metadata() or {}
+    if metadata.get("sequences_sha256") != planned.sha256():
+        raise RunError(
+            f"{path}: belongs to another plan: the feedback file, the tokenizer or the "
+            "configuration changed since the run began. Restore them or start a new run."
+        )
+    return ReferenceValues(planned.place, flat.split([len(c) for _, c in planned.sequences]))
+
+
+def _sequence(rows: Sequence[Row], pair: tuple[int, int]) -> TokenSequence:
+    return rows[pair[0]].prompt_ids, rows[pair[1]].completion_ids
+
+
+def _chunks(ordered: Sequence[TokenSequence], *, start: int) -> list[range]:
+    chunks: list[range] = []
+    begin, tokens = start, 0
+    for i, (prompt, completion) in enumerate(ordered, start=start):
+        tokens += len(prompt) + len(completion)
+        if tokens >= CHUNK_TOKENS:
+            chunks.append(range(begin, i + 1))
+            begin, tokens = i + 1, 0
+    if begin < start + len(ordered):
+        chunks.append(range(begin, start + len(ordered)))
+    return chunks
+
+
+def _chunk_key(sequences: Sequence[TokenSequence], scorer: Scorer, identity: ModelIdentity) -> str:
+    """Token ids hold template and truncation; the rest is the model and how it computes."""
+    how = (identity.weight_sha256, identity.dtype, str(scorer.autocast), scorer.head_last)
+    digest = hashlib.sha256(repr((*how, FORWARD_TOKENS, torch.get_num_threads())).encode())
+    for sequence in sequences:
+        _hash_ids(digest, sequence)
+    return digest.hexdigest()
+
+
+def _hash_ids(digest: "hashlib._Hash", sequence: TokenSequence) -> None:
+    for ids in sequence:
+        digest.update(len(ids).to_bytes(8, "little"))
+        digest.update(array("q", ids).tobytes())

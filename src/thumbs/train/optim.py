@@ -1,0 +1,84 @@
+"""The optimizer, the learning rate of every step, and the optimizer's state as named tensors."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from thumbs.config import TrainConfig
+from thumbs.errors import CheckpointError
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW over the trainable weights; only matrices are decayed.
+
+    Source: AdamW, arXiv 1711.05101v3.
+    """
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    matrices = [p for p in trainable if p.ndim >= 2]
+    vectors = [p for p in trainable if p.ndim < 2]
+    return torch.optim.AdamW(
+        [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ],
+        lr=config.learning_rate,
+        betas=config.betas,
+        fused=True,
+    )
+
+
+def learning_rate(step: int, num_steps: int, config: TrainConfig) -> float:
+    """The learning rate of optimizer step `step` (the first is 0) of `num_steps`.
+
+    Rises linearly over the warm-up, its last step at the peak, then falls to 0 one step after the
+    end (linear: a straight line; cosine: half a period), or stays.
+    """
+    warmup = math.ceil(config.warmup_fraction * num_steps)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    if config.schedule == "constant":
+        return config.learning_rate
+    done = (step - warmup) / max(1, num_steps - warmup)  # 0 at the peak, below 1 at the last step
+    if config.schedule == "cosine":
+        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    return config.learning_rate * (1 - done)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every parameter group the learning rate `rate`."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state, as `weight name/moment` -> tensor."""
+    return {
+        f"{name}/{moment}": optimizer.state[parameter][moment]
+        for name, parameter in model.named_parameters()
+        if parameter in optimizer.state
+        for moment in MOMENTS
+    }
+
+
+def restore_optimizer(
+    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+) -> None:
+    """Give `optimizer` the state that `optimizer_tensors` took.
+
+    Raises:
+        CheckpointError: the state of a trainable weight is missing.
+    """
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        missing = [moment for moment in MOMENTS if f"{name}/{moment}" not in tensors]
+        if missing:
+            raise CheckpointError(f"the checkpoint holds no {missing[0]} of weight {name!r}")
+        optimizer.state[parameter] = {
+            moment: tensors[f"{name}/{moment}"].to(parameter.device)
+            for moment in MOMENTS
+        }
