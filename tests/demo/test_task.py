@@ -1,10 +1,12 @@
 """The demo's problems and their checker, by hand examples."""
 
+import random
 import re
 
 import pytest
 
 from thumbs.demo import task
+from thumbs.demo.careless import careless_solution
 
 TWO_STEPS = task.Problem("...", "14 + 27 - 5", "14 + 27 = 41. 41 - 5 = 36.", 36)
 
@@ -105,3 +107,29 @@ def test_parts_never_share_a_calculation() -> None:
 
 def test_a_prompt_is_one_message_of_the_user() -> None:
     assert task.prompt_messages(TWO_STEPS) == [{"role": "user", "content": "..."}]
+
+
+@pytest.mark.parametrize(
+    ("worked", "answer", "careless"),
+    [
+        ("14 + 27 = 41.", 41, {"27 - 14 = 13. The answer is 13."}),
+        ("41 - 5 = 36.", 36, {"41 + 5 = 46. The answer is 46."}),
+        (
+            "14 + 28 = 42. 42 / 6 = 7.",
+            7,
+            {"14 + 28 = 42. The answer is 42.", "14 + 28 = 42. 42 + 6 = 48. The answer is 48."},
+        ),
+    ],
+)
+def test_a_careless_solution_leaves_out_or_mixes_up_the_last_step(
+    worked: str, answer: int, careless: set[str]
+) -> None:
+    problem = task.Problem("...", "...", worked, answer)
+    rng = random.Random(0)
+    assert {careless_solution(problem, rng) for _ in range(50)} == careless
+
+
+def test_a_careless_solution_is_wrong() -> None:
+    rng = random.Random(0)
+    for problem in task.distinct_problems("pretraining", 1000, seed=0):
+        assert not task.is_correct(problem, careless_solution(problem, rng))

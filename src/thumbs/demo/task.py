@@ -28,7 +28,7 @@ APPLY: dict[str, Callable[[int, int], int]] = {
     "*": operator.mul,
     "/": operator.floordiv,
 }
-LARGEST_NUMBER = 99
+LARGEST_NUMBER = 50
 
 SHE = "Mia Ada Lena Rosa Nora Ivy Zoe Hana Clara Tess Priya Maya June Ruth Elsa"
 HE = "Tom Ben Leo Omar Sam Max Ravi Jack Noah Finn Hugo Karl Ivan Paul Dev"

@@ -1,0 +1,102 @@
+"""Checkpoints: a folder that is whole, verified, or not there.
+
+    checkpoints/step-000100/ policy.safetensors  optimizer.safetensors  state.json  manifest.json
+
+Written aside, every file synced, then renamed; the manifest holds each file's sha256. Tensors are
+in safetensors, the rest is JSON; nothing is pickled.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from thumbs.errors import CheckpointError
+from thumbs.files import sha256_file, sync
+
+STEP_FOLDER = re.compile(r"step-(\d{6,})$")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run after `step` optimizer steps.
+
+    policy: trainable weights by name. optimizer: its tensors by name. state: whatever else is
+    needed to go on, as JSON.
+    """
+
+    step: int
+    policy: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep_last: int) -> Path:
+    """Write `checkpoint` under `folder` and delete all but the `keep_last` newest."""
+    target = folder / f"step-{checkpoint.step:06d}"
+    aside = folder / f".{target.name}.partial"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        save_file(dict(checkpoint.policy), aside / "policy.safetensors")
+        save_file(dict(checkpoint.optimizer), aside / "optimizer.safetensors")
+        state = {"step": checkpoint.step, **checkpoint.state}
+        (aside / "state.json").write_bytes(orjson.dumps(state, option=orjson.OPT_INDENT_2))
+        manifest = {file.name: sha256_file(file) for file in sorted(aside.iterdir())}
+        (aside / "manifest.json").write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+        for file in aside.iterdir():
+            sync(file)
+        shutil.rmtree(target, ignore_errors=True)
+        aside.rename(target)
+        sync(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    for _, old in _newest_first(folder)[keep_last:]:
+        shutil.rmtree(old)
+    return target
+
+
+def load_latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest undamaged checkpoint under `folder`, and a line for each damaged one before it."""
+    damage: list[str] = []
+    for step, path in _newest_first(folder):
+        problem = next(_problems(path), None)
+        if problem is None:
+            return _read(step, path), damage
+        damage.append(f"{path}: {problem}; the checkpoint before it is used")
+    return None, damage
+
+
+def _newest_first(folder: Path) -> list[tuple[int, Path]]:
+    if not folder.is_dir():
+        return []
+    steps = [(STEP_FOLDER.match(path.name), path) for path in folder.iterdir()]
+    return sorted(((int(match[1]), path) for match, path in steps if match), reverse=True)
+
+
+def _problems(path: Path) -> Iterator[str]:
+    try:
+        manifest = orjson.loads((path / "manifest.json").read_bytes())
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        yield "manifest.json is missing or unreadable"
+        return
+    for name, sha256 in manifest.items():
+        if not (path / name).is_file():
+            yield f"{name} is missing"
+        elif sha256_file(path / name) != sha256:
+            yield f"{name} is damaged (its sha256 is not the manifest's)"
+
+
+def _read(step: int, path: Path) -> Checkpoint:
+    state = orjson.loads((path / "state.json").read_bytes())
+    if state.pop("step") != step:
+        raise CheckpointError(f"{path}: holds another step than its name says; delete the folder")
+    policy = load_file(path / "policy.safetensors")
+    return Checkpoint(step, policy, load_file(path / "optimizer.safetensors"), state)

@@ -1,0 +1,128 @@
+"""A run on disk: where everything lies, and how its JSON is read and written.
+
+    RUN/ config.yaml  data.json  metrics.jsonl  summary.json  report.html
+         reference/values.safetensors  checkpoints/step-000100/  model/
+
+Knows no torch: report pages read runs on machines without it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from thumbs.errors import RunError
+from thumbs.files import write_bytes
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The paths of a run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def reference(self) -> Path:
+        return self.path / "reference" / "values.safetensors"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+
+def create_run(path: Path) -> RunDir:
+    """Make an empty run folder.
+
+    Raises:
+        RunError: the folder exists and is not empty, or cannot be made.
+    """
+    if path.is_dir() and any(path.iterdir()):
+        hint = f"continue it with: thumbs train --resume {path}, or " if is_run(path) else ""
+        raise RunError(f"{path}: exists and is not empty; {hint}give --out another folder")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{path}: the folder cannot be made ({error.strerror})") from None
+    return RunDir(path)
+
+
+def open_run(path: Path) -> RunDir:
+    """An existing run.
+
+    Raises:
+        RunError: `path` is not a run folder.
+    """
+    if not is_run(path):
+        found = "is not a run folder (no config.yaml)" if path.is_dir() else "no such folder"
+        raise RunError(f"{path}: {found}. Give a folder that thumbs train --out made.")
+    return RunDir(path)
+
+
+def is_run(path: Path) -> bool:
+    """Whether `path` is a folder that `thumbs train` began to fill."""
+    return (path / "config.yaml").is_file()
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in `path`.
+
+    Raises:
+        RunError: the file is missing or not JSON.
+    """
+    try:
+        return orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise RunError(f"{path}: is missing; the run was stopped before it was written") from None
+    except orjson.JSONDecodeError as error:
+        raise RunError(f"{path}: is not JSON ({error}); start the run again") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, whole or not at all."""
+    write_bytes(path, orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def append_metrics(path: Path, line: Mapping[str, Any]) -> None:
+    """Add one step's line to metrics.jsonl."""
+    with path.open("ab") as file:
+        file.write(orjson.dumps(line) + b"\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The steps of metrics.jsonl; a last line cut by a kill is left out."""
+    if not path.is_file():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    return [orjson.loads(line) for line in lines[:-1] if line]
+
+
+def keep_metrics_until(path: Path, step: int) -> None:
+    """Drop the lines of steps after `step`; a resumed run writes them again."""
+    kept = [line for line in read_metrics(path) if line["step"] <= step]
+    write_bytes(path, b"".join(orjson.dumps(line) + b"\n" for line in kept))
