@@ -108,9 +108,10 @@ def _load(
 ) -> LoadedModel:
     _require_folder_or_hub_id(name)
     _require_safetensors(name)
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    loaded: Any
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded = AutoModelForCausalLM.from_pretrained(
             name,
             revision=config.revision if name == config.name_or_path else None,
             dtype=dtype,
@@ -121,6 +122,7 @@ def _load(
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise ModelError(f"{name}: the model cannot be loaded: {_one_line(error)}") from None
+    model, info = loaded
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ModelError(
@@ -173,7 +175,8 @@ def _require_safetensors(name: str) -> None:
 
 
 def _require_vocabulary(name: str, model: PreTrainedModel, tokenizer: Any) -> None:
-    rows = model.get_input_embeddings().weight.shape[0]
+    embeddings: Any = model.get_input_embeddings()
+    rows = embeddings.weight.shape[0]
     if len(tokenizer) > rows:
         raise ModelError(
             f"{name}: the tokenizer has {len(tokenizer):,} tokens but the model embeds {rows:,}; "

@@ -56,15 +56,22 @@ class RunDir:
         return self.path / "model"
 
 
+def require_unused(path: Path) -> None:
+    """Raise RunError where `path` exists and is not an empty folder."""
+    if path.is_file():
+        raise RunError(f"{path}: is a file; give --out a new folder")
+    if path.is_dir() and any(path.iterdir()):
+        hint = f"continue it with: thumbs train --resume {path}, or " if is_run(path) else ""
+        raise RunError(f"{path}: exists and is not empty; {hint}give --out another folder")
+
+
 def create_run(path: Path) -> RunDir:
     """Make an empty run folder.
 
     Raises:
         RunError: the folder exists and is not empty, or cannot be made.
     """
-    if path.is_dir() and any(path.iterdir()):
-        hint = f"continue it with: thumbs train --resume {path}, or " if is_run(path) else ""
-        raise RunError(f"{path}: exists and is not empty; {hint}give --out another folder")
+    require_unused(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -43,7 +43,8 @@ class Scorer(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     def forward(
         self,
@@ -57,7 +58,8 @@ class Scorer(nn.Module):
         causal attention never looks, so the result does not depend on what shares the forward.
         """
         starts = [len(prompts[p]) for p in prompt_of]
-        joined = [torch.tensor([*prompts[p], *c]) for p, c in zip(prompt_of, completions, strict=True)]
+        pairs = zip(prompt_of, completions, strict=True)
+        joined = [torch.tensor([*prompts[p], *completion]) for p, completion in pairs]
         input_ids = pad_sequence(joined, batch_first=True).to(self.device)  # (C, L)
         # Position t of a sequence predicts token t + 1.
         row = [i for i, c in enumerate(completions) for _ in c]

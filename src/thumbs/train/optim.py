@@ -79,6 +79,5 @@ def restore_optimizer(
         if missing:
             raise CheckpointError(f"the checkpoint holds no {missing[0]} of weight {name!r}")
         optimizer.state[parameter] = {
-            moment: tensors[f"{name}/{moment}"].to(parameter.device)
-            for moment in MOMENTS
+            moment: tensors[f"{name}/{moment}"].to(parameter.device) for moment in MOMENTS
         }

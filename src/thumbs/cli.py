@@ -1,0 +1,270 @@
+"""The command line: parse, call the pipeline, print. Each verb is one function of pipeline.py.
+
+Results go to stdout (with --json as one JSON object), logs and progress to stderr. Nothing heavy is
+imported before a verb runs, so that --help answers at once.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from thumbs.config import load_config
+from thumbs.errors import ConfigError, ThumbsError
+
+app = typer.Typer(
+    help="Thumbs-up / thumbs-down on single answers in, a measurably better language model out.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+out_console = Console(highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+FeedbackFile = Annotated[Path, typer.Argument(help="Feedback file: .jsonl, .jsonl.gz, .parquet.")]
+
+
+def main() -> None:
+    """Run the command line; the user's mistakes end in one line and their exit code."""
+    try:
+        app()
+    except ThumbsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(75)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path | None, typer.Option(help="Run folder; default: the next free.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Order, sampling and problems.")] = 0,
+    json: Json = False,
+) -> None:
+    """The embedded model gets better from the embedded feedback log; no network."""
+    from thumbs import pipeline
+
+    result = pipeline.demo(out, seed)
+    if json:
+        _print_json(result)
+    else:
+        _print_demo(result)
+
+
+@app.command("import")
+def import_(
+    sources: Annotated[list[Path], typer.Argument(help="Exports of one or several tools.")],
+    out: Annotated[Path, typer.Option(help="Feedback file to write: .jsonl, .jsonl.gz, .parquet.")],
+    tool: Annotated[
+        str | None, typer.Option("--from", help="The tool; default: recognised by content.")
+    ] = None,
+    no_edits: Annotated[
+        bool, typer.Option("--no-edits", help="Leave out the records made from edited answers.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Any export to a feedback file; what is left out is counted by reason."""
+    from thumbs.feedback.importing import import_feedback
+
+    result = import_feedback(sources, out, tool=tool, edits=not no_edits)
+    if json:
+        _print_json(
+            {
+                "records": result.records,
+                "source": result.source,
+                "desirable": result.desirable,
+                "undesirable": result.undesirable,
+                "edited": result.edited,
+                "dropped": result.dropped,
+                "changed": result.changed,
+                "out": str(out),
+            }
+        )
+        return
+    out_console.print(
+        f"{out}: {result.records:,} records from {result.source}: {result.desirable:,} desirable, "
+        f"{result.undesirable:,} undesirable",
+        markup=False,
+    )
+    for title, counts in (("dropped", result.dropped), ("changed", result.changed)):
+        for reason, count in counts.items():
+            out_console.print(f"{title}: {reason} {count:,}", markup=False)
+
+
+@app.command()
+def check(
+    feedback: FeedbackFile,
+    model: Annotated[str | None, typer.Option(help="Count tokens with its tokenizer.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=2, help="Limit to count cuts for.")] = 2048,
+    json: Json = False,
+) -> None:
+    """What is in a feedback file, what is wrong with it, what to set."""
+    if model is None:
+        from thumbs.feedback.inspect import check_feedback
+
+        result = check_feedback(feedback).as_dict()
+    else:
+        from thumbs import pipeline
+
+        result = pipeline.check(feedback, model=model, max_tokens=max_tokens)
+    if json:
+        _print_json(result)
+    else:
+        _print_table(str(feedback), result)
+
+
+@app.command()
+def train(
+    feedback: Annotated[Path | None, typer.Argument(help="Feedback file.")] = None,
+    model: Annotated[str, typer.Option(help="Model folder or hub id.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Run folder to make.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting: train.epochs=2 (repeatable).")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run.")] = None,
+    json: Json = False,
+) -> None:
+    """Train a model on a feedback file, or go on with an interrupted run."""
+    if resume is not None:
+        if feedback or model or out or config or set_:
+            raise ConfigError("--resume: reads everything from the run; give it alone")
+        from thumbs import pipeline
+
+        result = pipeline.resume_training(resume)
+    else:
+        if feedback is None or out is None:
+            raise ConfigError("train: needs a feedback file and --out RUN, or --resume RUN")
+        settings = load_config(config, set_ or [], model=model)
+        if not settings.model.name_or_path:
+            raise ConfigError("--model: is missing; give a model folder or a hub id")
+        from thumbs import pipeline
+
+        result = pipeline.train_model(feedback, settings, out)
+    if json:
+        _print_json(result)
+    else:
+        _print_training(result)
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A run, or a model folder or hub id.")],
+    feedback: Annotated[
+        Path | None, typer.Option(help="Feedback file; default: the run's held-out rows.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="What a model (not a run) was trained from.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """How well the implied reward of a trained policy ranks thumbs it has not seen."""
+    from thumbs import pipeline
+
+    result = pipeline.evaluate(model, feedback=feedback, reference=reference)
+    if json:
+        _print_json(result)
+    else:
+        _print_table(f"{model}: feedback", result["feedback"])
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    out: Annotated[Path | None, typer.Option(help="The page to write.")] = None,
+    json: Json = False,
+) -> None:
+    """One self-contained HTML page about a run, or several side by side."""
+    from thumbs.report.page import write_report
+
+    path = write_report(runs, out)
+    if json:
+        _print_json({"path": str(path)})
+    else:
+        out_console.print(str(path), markup=False)
+
+
+@app.command()
+def losses(json: Json = False) -> None:
+    """The losses to choose from: what each needs, and its source."""
+    from thumbs.loss_table import LOSS_TABLE
+
+    if json:
+        rows = [
+            {"name": name, "summary": loss.summary, "needs": loss.needs(), "source": loss.source}
+            for name, loss in LOSS_TABLE.items()
+        ]
+        _print_json({"losses": rows})
+        return
+    table = Table("name", "what it is", "needs", "source")
+    for name, loss in LOSS_TABLE.items():
+        table.add_row(name, loss.summary, ", ".join(loss.needs()), loss.source)
+    out_console.print(table)
+
+
+def _print_json(value: Mapping[str, Any]) -> None:
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
+    sys.stdout.flush()
+
+
+def _print_table(title: str, values: Mapping[str, Any]) -> None:
+    table = Table(show_header=False, title=escape(title), title_justify="left")
+    for key, value in values.items():
+        if isinstance(value, list) and key == "warnings":
+            for warning in value:
+                table.add_row("warning", escape(warning))
+        elif isinstance(value, float):
+            table.add_row(key, f"{value:.4g}")
+        elif isinstance(value, dict):
+            table.add_row(key, escape("\n".join(f"{k}: {v}" for k, v in value.items())) or "none")
+        else:
+            table.add_row(key, "none" if value is None else escape(str(value)))
+    out_console.print(table)
+
+
+def _print_training(result: Mapping[str, Any]) -> None:
+    heldout = result["heldout"]
+    out_console.print(f"trained {result['steps']} steps in {result['seconds']:.1f} s", markup=False)
+    if heldout and heldout["auc"] is not None:
+        low, high = heldout["auc_ci"] or (float("nan"), float("nan"))
+        out_console.print(
+            f"held-out feedback: AUC {heldout['auc']:.3f} (95 % interval {low:.3f} to {high:.3f}, "
+            f"n {heldout['n']}), accuracy {heldout['accuracy']:.3f}",
+            markup=False,
+        )
+    out_console.print(f"model  {result['model']}\nreport {result['report']}", markup=False)
+
+
+def _print_demo(result: Mapping[str, Any]) -> None:
+    for example in result["examples"]:
+        out_console.print(
+            f"{example['prompt']}\n  before: {example['before']}\n  after:  {example['after']}\n"
+            f"  right:  {example['answer']}\n",
+            markup=False,
+        )
+    table = Table("unseen problems solved", "before", "after")
+    for name, before, after in (
+        ("sampled (T = 1)", _share(result, "before"), _share(result, "after")),
+        ("greedy", f"{result['greedy_before']:.1%}", f"{result['greedy_after']:.1%}"),
+    ):
+        table.add_row(name, before, after)
+    out_console.print(table)
+    out_console.print(
+        f"sampled accuracy rose by {100 * result['difference']:.1f} points (95 % interval "
+        f"{100 * result['ci_low']:.1f} to {100 * result['ci_high']:.1f}) "
+        f"in {result['seconds']:.0f} s\n"
+        f"model  {result['model']}\nreport {result['report']}",
+        markup=False,
+    )
+
+
+def _share(result: Mapping[str, Any], key: str) -> str:
+    low, high = result[f"{key}_ci"]
+    return f"{result[key]:.1%} ({low:.1%} to {high:.1%})"

@@ -1,0 +1,75 @@
+"""Held-out rows scored under the policy: what `heldout_metrics` turns into numbers.
+
+In: a policy, rows with their reference values, planned mismatched pairs. Out: held-out metrics.
+Evaluation has pairings of its own, drawn from a fixed seed, and one z0 over all of them.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from thumbs.core.losses import kl_baseline, log_ratio_sums
+from thumbs.data.plan import Batch
+from thumbs.data.rows import Row
+from thumbs.evaluate.heldout import HeldoutMetrics, heldout_metrics
+from thumbs.scoring.forward import Scorer, score_in_micro_batches
+from thumbs.scoring.reference import ReferenceValues
+
+EVALUATION_SEED = 0  # of pairings and intervals; the same whatever the run's seed
+
+
+def evaluate_heldout(
+    scorer: Scorer | None,
+    rows: Sequence[Row],
+    members: Sequence[int],
+    batches: Sequence[Batch],
+    reference: ReferenceValues,
+    *,
+    beta: float,
+    micro_batch_tokens: int,
+) -> HeldoutMetrics:
+    """Score `members` of `rows` and the mismatched pairs of `batches` against the reference.
+
+    scorer: the policy; None where the policy still is the reference, so every log-ratio is 0.
+    """
+    own = [(i, i) for i in members]
+    mismatched = [pair for batch in batches for g in batch.groups for pair in g.mismatched]
+    ratios = _log_ratios(scorer, rows, [*own, *mismatched], reference, micro_batch_tokens)
+    between = ratios[len(own) :]
+    baseline = kl_baseline(*log_ratio_sums(between, torch.zeros_like(between)))
+    labels = [rows[i].desirable for i in members]
+    return heldout_metrics(
+        ratios[: len(own)].numpy(),
+        labels,
+        [rows[i].prompt_ids for i in members],
+        z0=baseline.z0.item(),
+        beta=beta,
+        reference_mean_token_logp=[
+            _masked(rows[i], reference[i, i]).mean().item() for i in members
+        ],
+        completion_tokens=[len(rows[i].completion_ids) for i in members],
+        seed=EVALUATION_SEED,
+    )
+
+
+def _log_ratios(
+    scorer: Scorer | None,
+    rows: Sequence[Row],
+    pairs: Sequence[tuple[int, int]],
+    reference: ReferenceValues,
+    micro_batch_tokens: int,
+) -> torch.Tensor:
+    """(len(pairs),) float64 log-ratio, nats, of each completion after its (other) prompt."""
+    if scorer is None:
+        return torch.zeros(len(pairs), dtype=torch.float64)
+    sequences = [(rows[x].prompt_ids, rows[y].completion_ids) for x, y in pairs]
+    scores = score_in_micro_batches(scorer, sequences, max_tokens=micro_batch_tokens)
+    ratios = [
+        _masked(rows[y], score.cpu().double() - reference[x, y].double()).sum()
+        for (x, y), score in zip(pairs, scores, strict=True)
+    ]
+    return torch.stack(ratios) if ratios else torch.zeros(0, dtype=torch.float64)
+
+
+def _masked(row: Row, values: torch.Tensor) -> torch.Tensor:
+    return values[torch.tensor(row.loss_mask)]

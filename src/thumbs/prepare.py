@@ -1,0 +1,242 @@
+"""From a feedback file and a configuration to everything that is known before a model is loaded.
+
+In: a feedback file, a config, the date templates print. Out: rows, the split, the plan of every
+epoch, the sequences to score, the weights in force - and their description for RUN/data.json.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from thumbs.config import Config
+from thumbs.core.losses import load_loss
+from thumbs.data.plan import Batch, PlanColumns, PlanSettings, plan_columns, plan_epochs
+from thumbs.data.rows import Row, TokenizedRows, tokenize
+from thumbs.errors import ConfigError, FeedbackError
+from thumbs.evaluate.score import EVALUATION_SEED
+from thumbs.feedback.balance import auto_weights
+from thumbs.feedback.file import read_feedback
+from thumbs.feedback.record import Feedback
+from thumbs.feedback.split import split_heldout
+from thumbs.files import sha256_file
+from thumbs.loss_table import loss_needs
+from thumbs.models.load import ModelIdentity, load_tokenizer
+from thumbs.progress import console
+from thumbs.scoring.reference import PlannedSequences, planned_sequences
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that is known before a model is loaded: a pure function of file and config."""
+
+    tokenizer: Any
+    tokenized: TokenizedRows
+    columns: PlanColumns
+    training: list[int]
+    heldout: list[int]
+    epochs: list[list[Batch]]
+    heldout_batches: list[Batch]
+    planned: PlannedSequences
+    weights: dict[str, float | str]
+    excluded: int
+
+    @property
+    def rows(self) -> list[Row]:
+        return self.tokenized.rows
+
+
+def prepare(feedback: Path, config: Config, today: date) -> Prepared:
+    """Rows, split and plan of a feedback file; raises before anything heavy is loaded."""
+    _load_own_loss(config.loss.name)
+    records, excluded = _read(feedback, config.data.exclude)
+    tokenizer = load_tokenizer(config.model)
+    tokenized = tokenize_records(records, config, today, tokenizer=tokenizer)
+    conversations = {row.conversation for row in tokenized.rows}
+    held = {
+        c
+        for c in conversations
+        if split_heldout(c, config.train.seed, config.data.heldout_fraction)
+    }
+    training = [i for i, row in enumerate(tokenized.rows) if row.conversation not in held]
+    heldout = [i for i, row in enumerate(tokenized.rows) if row.conversation in held]
+    columns = plan_columns(tokenized.rows)
+    needs = loss_needs(config.loss.name)
+    _require_trainable(feedback, config, columns, training)
+    settings = PlanSettings(
+        batch_size=config.train.batch_size,
+        epochs=config.train.epochs,
+        seed=config.train.seed,
+        max_tokens=config.data.max_tokens,
+        group_prompts=config.train.group_prompts,
+        group_rows=config.loss.z0.group_rows,
+        redraw=config.loss.z0.redraw,
+        mismatched=needs.mismatched and config.loss.z0.estimator == "mismatched",
+    )
+    epochs = plan_epochs(columns, training, settings)
+    heldout_batches = plan_evaluation(columns, heldout, config)
+    return Prepared(
+        tokenizer,
+        tokenized,
+        columns,
+        training,
+        heldout,
+        epochs,
+        heldout_batches,
+        planned_sequences(tokenized.rows, [*(b for e in epochs for b in e), *heldout_batches]),
+        _weights_in_force(config, columns, training),
+        excluded,
+    )
+
+
+def _read(feedback: Path, exclude: str | None) -> tuple[list[Feedback], int]:
+    records = list(read_feedback(feedback))
+    if exclude is None:
+        return records, 0
+    try:
+        left_out = set(Path(exclude).read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"data.exclude: {exclude}: cannot be read ({error})") from None
+    kept = [record for record in records if record.id not in left_out]
+    return kept, len(records) - len(kept)
+
+
+def tokenize_records(
+    records: list[Feedback], config: Config, today: date, *, tokenizer: Any = None
+) -> TokenizedRows:
+    """The rows of `records` as `config` cuts them."""
+    return tokenize(
+        records,
+        tokenizer or load_tokenizer(config.model),
+        max_tokens=config.data.max_tokens,
+        min_completion_tokens=config.data.min_completion_tokens,
+        chat_template=config.data.chat_template,
+        keep_cut=config.data.keep_cut,
+        today=today,
+    )
+
+
+def is_heldout(record: Feedback, config: Config) -> bool:
+    """Whether a run with `config` keeps the record out of training."""
+    return split_heldout(record.conversation, config.train.seed, config.data.heldout_fraction)
+
+
+def plan_evaluation(columns: PlanColumns, members: Sequence[int], config: Config) -> list[Batch]:
+    """The mismatched pairs of an evaluation: its own groups, a fixed seed."""
+    if not members:
+        return []
+    settings = PlanSettings(
+        batch_size=config.train.batch_size,
+        epochs=1,
+        seed=EVALUATION_SEED,
+        max_tokens=config.data.max_tokens,
+        group_prompts=False,  # many prompts in a batch leave more pairs to choose from
+    )
+    return plan_epochs(columns, members, settings)[0]
+
+
+def _require_trainable(
+    feedback: Path, config: Config, columns: PlanColumns, training: Sequence[int]
+) -> None:
+    if not training:
+        raise FeedbackError(
+            f"{feedback}: no row is left to train on: every conversation is held out. "
+            "Set data.heldout_fraction=0 or bring more conversations."
+        )
+    needs = loss_needs(config.loss.name)
+    prompts = len(set(columns.prompt[list(training)].tolist()))
+    if needs.mismatched and config.loss.z0.estimator == "mismatched" and prompts < 2:
+        raise FeedbackError(
+            f"{feedback}: the training rows share one prompt, but z0 pairs answers with other "
+            "prompts and needs at least 2. Set loss.z0.estimator=zero or bring more prompts."
+        )
+    labels = set(columns.desirable[list(training)].tolist())
+    if needs.both_labels and len(labels) < 2:
+        raise FeedbackError(f"{feedback}: {config.loss.name} needs both labels, but found one")
+
+
+def _weights_in_force(
+    config: Config, columns: PlanColumns, training: Sequence[int]
+) -> dict[str, float | str]:
+    desirable = int(columns.desirable[list(training)].sum())
+    lambda_d, lambda_u, reason = auto_weights(desirable, len(training) - desirable)
+    given = {
+        "desirable_weight": config.loss.desirable_weight,
+        "undesirable_weight": config.loss.undesirable_weight,
+    }
+    if "auto" not in given.values():
+        reason = "both given in the configuration"
+    elif set(given.values()) != {"auto"}:
+        reason = "one given in the configuration, the other from the balance: " + reason
+    auto = {"desirable_weight": lambda_d, "undesirable_weight": lambda_u}
+    in_force = {key: auto[key] if value == "auto" else value for key, value in given.items()}
+    return {**in_force, "reason": reason}
+
+
+def describe_data(
+    feedback: Path, prepared: Prepared, identity: ModelIdentity, today: date
+) -> dict[str, Any]:
+    """RUN/data.json: the file, every count and drop, the weights, the identity of the reference."""
+    rows, training = prepared.rows, prepared.training
+    desirable = sum(rows[i].desirable for i in training)
+    excluded = {"excluded": prepared.excluded} if prepared.excluded else {}
+    dropped = sum(prepared.tokenized.drops.values())
+    unmatched = sum(batch.unmatched for epoch in prepared.epochs for batch in epoch)
+    warnings = []
+    if not prepared.heldout:
+        warnings.append("no conversation is held out, so nothing is measured on unseen feedback")
+    if unmatched:
+        warnings.append(f"{unmatched} rows found no answer of another prompt and stay out of z0")
+    if not 0 < desirable < len(training):
+        warnings.append("the training rows hold one label only")
+    return {
+        "feedback": {
+            "path": str(feedback.resolve()),
+            "sha256": sha256_file(feedback),
+            "records": len(rows) + dropped + prepared.excluded,
+        },
+        "today": today.isoformat(),
+        "counts": {"rows": len(rows)},
+        "drops": {**prepared.tokenized.drops, **excluded},
+        "cuts": prepared.tokenized.counts,
+        "train_rows": len(training),
+        "heldout_rows": len(prepared.heldout),
+        "desirable": desirable,
+        "undesirable": len(training) - desirable,
+        "prompts": len(set(prepared.columns.prompt[training].tolist())),
+        "weights": prepared.weights,
+        "policy": asdict(identity),
+        "reference": asdict(identity),
+        "warnings": warnings,
+    }
+
+
+def print_data(described: dict[str, Any]) -> None:
+    """Show what was dropped, cut and weighed, by reason."""
+    for warning in described["warnings"]:
+        console.print(f"warning: {warning}")
+    for reason, count in described["drops"].items():
+        console.print(f"dropped: {reason} {count:,}")
+    for reason, count in described["cuts"].items():
+        console.print(f"changed: {reason} {count:,}")
+    weights = described["weights"]
+    console.print(
+        f"rows: {described['train_rows']:,} to train on ({described['desirable']:,} desirable, "
+        f"{described['undesirable']:,} undesirable), {described['heldout_rows']:,} held out"
+    )
+    console.print(
+        f"weights: desirable {weights['desirable_weight']:g}, undesirable "
+        f"{weights['undesirable_weight']:g} ({weights['reason']})"
+    )
+
+
+def _load_own_loss(name: str) -> None:
+    sys.path.insert(0, str(Path.cwd()))  # a user's module:function lies beside their work
+    try:
+        load_loss(name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    finally:
+        sys.path.pop(0)

@@ -1,0 +1,181 @@
+"""The training loop: batches in their order, a line of metrics each, checkpoints, clean stops.
+
+In: a policy, the planned batches, the reference's values. Out: the trained policy and what the last
+step measured. Reads top to bottom; the caller hands in how to evaluate.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+
+from thumbs.config import TrainConfig
+from thumbs.data.plan import Batch
+from thumbs.errors import Interrupted
+from thumbs.progress import Bar, progress_bar
+from thumbs.runs.checkpoint import Checkpoint, save_checkpoint
+from thumbs.runs.rundir import RunDir, append_metrics, keep_metrics_until
+from thumbs.scoring.forward import Scorer
+from thumbs.train.optim import (
+    build_optimizer,
+    learning_rate,
+    optimizer_tensors,
+    restore_optimizer,
+    set_learning_rate,
+)
+from thumbs.train.step import StepResult, StepSettings, TrainingData, train_step
+
+
+@dataclass
+class Progress:
+    """What the loop carries from step to step, and into a checkpoint."""
+
+    step: int = 0
+    clamped: float = 0.0  # steps whose z0 was clamped, a share of groups counting as a share
+    steps_with_z0: int = 0
+    last: dict[str, Any] | None = None
+
+
+def train(
+    scorer: Scorer,
+    epochs: Sequence[Sequence[Batch]],
+    data: TrainingData,
+    config: TrainConfig,
+    settings: StepSettings,
+    run: RunDir,
+    *,
+    resume: Checkpoint | None = None,
+    evaluate: Callable[[int], None] | None = None,
+) -> Progress:
+    """Train `scorer.model` on every batch (or `config.max_steps` of them).
+
+    `evaluate(step)` is called every `config.eval_every` steps.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint saved.
+        NonFiniteError: a loss or gradient is not finite.
+    """
+    schedule = [(epoch, batch) for epoch, batches in enumerate(epochs) for batch in batches]
+    schedule = schedule[: config.max_steps]
+    epoch_ends = {
+        step for step in range(1, len(schedule)) if schedule[step][0] != schedule[step - 1][0]
+    }
+    optimizer = build_optimizer(scorer.model, config)
+    progress = Progress()
+    if resume is not None:
+        progress = _restore(scorer, optimizer, resume)
+    keep_metrics_until(run.metrics, progress.step)
+    scorer.model.train(config.gradient_checkpointing)  # dropout is 0 either way
+
+    with _stop_requested() as stop, progress_bar("train", len(schedule), "steps") as bar:
+        bar.advance(progress.step)
+        for step in range(progress.step, len(schedule)):
+            epoch, batch = schedule[step]
+            started = time.perf_counter()
+            rate = learning_rate(step, len(schedule), config)
+            set_learning_rate(optimizer, rate)
+            result = train_step(scorer, optimizer, batch, data, settings)
+            seconds = time.perf_counter() - started
+            _log(progress, result, run, epoch=epoch, rate=rate, seconds=seconds)
+            _show(bar, result, seconds)
+            due = progress.step % config.save_every == 0 if config.save_every else False
+            at_end = progress.step == len(schedule) or progress.step in epoch_ends
+            if due or at_end or stop:
+                _save(scorer, optimizer, progress, run, config)
+            if stop and progress.step < len(schedule):
+                raise Interrupted(
+                    f"stopped after step {progress.step}; go on with: "
+                    f"thumbs train --resume {run.path}"
+                )
+            if evaluate and config.eval_every and progress.step % config.eval_every == 0:
+                evaluate(progress.step)
+    scorer.model.eval()
+    return progress
+
+
+def _log(
+    progress: Progress,
+    result: StepResult,
+    run: RunDir,
+    *,
+    epoch: int,
+    rate: float,
+    seconds: float,
+) -> None:
+    progress.step += 1
+    numbers = asdict(result)
+    clamped = numbers.pop("clamped")
+    if clamped is not None:
+        progress.clamped += clamped
+        progress.steps_with_z0 += 1
+    share = progress.clamped / progress.steps_with_z0 if progress.steps_with_z0 else None
+    progress.last = {
+        "step": progress.step,
+        "epoch": epoch,
+        **numbers,
+        "clamped_share": share,
+        "learning_rate": rate,
+        "seconds": seconds,
+    }
+    append_metrics(run.metrics, progress.last)
+
+
+def _show(bar: Bar, result: StepResult, seconds: float) -> None:
+    rows = result.num_desirable + result.num_undesirable
+    z0 = "" if result.z0 is None else f" z0 {result.z0:.3f}"
+    speed = f"{rows / seconds:,.0f} rows/s {result.tokens / seconds:,.0f} tokens/s"
+    bar.advance(1, f"loss {result.loss:.4f}{z0} {speed}")
+
+
+def _save(
+    scorer: Scorer,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    run: RunDir,
+    config: TrainConfig,
+) -> None:
+    policy = {n: p.detach() for n, p in scorer.model.named_parameters() if p.requires_grad}
+    tensors = optimizer_tensors(scorer.model, optimizer) | {"rng/torch": torch.get_rng_state()}
+    state = {
+        "clamped": progress.clamped,
+        "steps_with_z0": progress.steps_with_z0,
+        "last": progress.last,
+    }
+    checkpoint = Checkpoint(progress.step, policy, tensors, state)
+    save_checkpoint(run.checkpoints, checkpoint, keep_last=config.keep_last)
+
+
+def _restore(scorer: Scorer, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> Progress:
+    own = dict(scorer.model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in checkpoint.policy.items():
+            own[name].copy_(tensor)
+    restore_optimizer(scorer.model, optimizer, checkpoint.optimizer)
+    torch.set_rng_state(checkpoint.optimizer["rng/torch"])
+    return Progress(checkpoint.step, **checkpoint.state)
+
+
+@contextmanager
+def _stop_requested() -> Iterator[list[int]]:
+    """A list that holds the number of the signal once SIGINT or SIGTERM has come."""
+    stop: list[int] = []
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        stop.append(number)
+
+    try:
+        before = {
+            number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+    except ValueError:  # not the main thread, where signals cannot be caught
+        before = {}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
