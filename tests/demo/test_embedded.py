@@ -29,6 +29,7 @@ def question_and_answer(record: dict[str, Any]) -> tuple[str, str]:
     return messages[answer["parentId"]]["content"], answer["content"]
 
 
+@cache
 def log_problems() -> dict[str, task.Problem]:
     return {p.question: p for p in task.distinct_problems("log", len(records()), seed=0)}
 

@@ -6,14 +6,15 @@ Both files are written by `python -m thumbs.demo.pretrain`. Knows no torch.
 from pathlib import Path
 from typing import Any
 
-# Dotted configuration keys. The rate suits a model of 1M parameters (the default is for 8B); of
-# 1e-4, 1.5e-4, 2e-4 and 3e-4 it raised the sampled accuracy most while the greedy one stayed.
+# Dotted configuration keys. The rate suits a model of 1M parameters (the default is for 8B). Of
+# 1e-4, 1.5e-4 and 2e-4 it lifts the sampled accuracy least, 25 points of 27 at seed 0, but alone
+# leaves the greedy one where it was.
 DEMO_SETTINGS: dict[str, Any] = {
     "data.max_tokens": 256,
     "loss.beta": 0.1,
     "train.batch_size": 32,
     "train.epochs": 1,
-    "train.learning_rate": 1.5e-4,
+    "train.learning_rate": 1e-4,
 }
 
 ASSETS = Path(__file__).parent / "assets"
