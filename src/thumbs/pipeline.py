@@ -230,7 +230,7 @@ def _train(
     if not scorer.head_last:
         console.print("the model's own forward is used: its head does more than a projection")
     if config.train.gradient_checkpointing:
-        policy.model.gradient_checkpointing_enable()
+        policy.model.gradient_checkpointing_enable()  # type: ignore[no-untyped-call]
     reference = _reference_values(run, config, prepared, scorer, policy)
     tokens = _micro_batch_tokens(config, scorer)
     heldout = functools.partial(
@@ -404,9 +404,7 @@ def _compare_exams(before: Any, after: Any, problems: Sequence[Any]) -> dict[str
     from thumbs.demo.exam import examples
 
     n = len(problems)
-    right = {
-        name: sum(exam.sampled_correct) for name, exam in (("before", before), ("after", after))
-    }
+    right = {"before": sum(before.sampled_correct), "after": sum(after.sampled_correct)}
     low, high = newcombe_paired(before.sampled_correct, after.sampled_correct)
     return {
         "before": right["before"] / n,
@@ -438,7 +436,8 @@ def _require_context(policy: LoadedModel, rows: Sequence[Row]) -> None:
 
 def _print_heldout(step: int, metrics: HeldoutMetrics | None) -> None:
     if metrics is not None:
-        console.print(f"step {step}: held-out AUC {metrics.auc}, accuracy {metrics.accuracy}")
+        numbers = metrics.to_dict()
+        console.print(f"step {step}: held-out AUC {numbers['auc']}, accuracy {numbers['accuracy']}")
 
 
 def _next_free(base: Path) -> Path:
