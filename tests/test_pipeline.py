@@ -1,0 +1,195 @@
+"""The whole way on a tiny real model: train, kill, resume, evaluate, refuse."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from thumbs import pipeline
+from thumbs.cli import app
+from thumbs.config import load_config
+from thumbs.errors import CheckpointError, FeedbackError, RunError
+from thumbs.feedback.file import write_feedback
+from thumbs.feedback.record import Feedback, with_defaults
+from thumbs.models.tiny import save_tiny
+from thumbs.runs.rundir import read_json, read_metrics
+
+SETTINGS = ["train.batch_size=8", "train.learning_rate=3e-3", "data.heldout_fraction=0.2"]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    save_tiny(tmp_path / "model", "llama")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def feedback(tmp_path: Path) -> Path:
+    """Sixty answers: those that say yes are liked, those that say no are not."""
+    records = [
+        with_defaults(
+            Feedback(
+                prompt=[{"role": "user", "content": f"Is {i // 2} a number?"}],
+                completion=[{"role": "assistant", "content": "yes it is" if i % 2 else "no way"}],
+                label=bool(i % 2),
+            )
+        )
+        for i in range(60)
+    ]
+    path = tmp_path / "feedback.jsonl"
+    write_feedback(path, records)
+    return path
+
+
+def test_training_teaches_the_reward_to_rank_held_out_thumbs(
+    tmp_path: Path, model: Path, feedback: Path
+) -> None:
+    config = load_config(None, [*SETTINGS, "train.epochs=3"], model=str(model))
+    result = pipeline.train_model(feedback, config, tmp_path / "run")
+    run = tmp_path / "run"
+    before = read_json(run / "summary.json")["heldout"]["before"]
+    assert before["auc"] == 0.5  # the policy is the reference: every implied reward is 0
+    assert result["heldout"]["auc"] > 0.9
+    lines = read_metrics(run / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, result["steps"] + 1))
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert "held" in (run / "report.html").read_text(encoding="utf-8").lower()
+    assert load_config(run / "config.yaml") == config
+    evaluated = pipeline.evaluate(str(run))["feedback"]
+    assert evaluated["value"] == pytest.approx(result["heldout"]["auc"], abs=1e-6)
+    assert evaluated["n"] == result["heldout"]["n"]
+    named = pipeline.evaluate(str(run / "model"), feedback=feedback, reference=str(model))
+    assert named["feedback"]["n"] == 60
+
+
+def test_pitfall_22_a_run_stopped_midway_ends_with_the_same_bytes(
+    tmp_path: Path, model: Path, feedback: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(
+        None, [*SETTINGS, "train.epochs=2", "train.save_every=3"], model=str(model)
+    )
+    pipeline.train_model(feedback, config, tmp_path / "whole")
+    from thumbs.train import loop
+
+    step = loop.train_step
+    done: list[int] = []
+
+    def stop_in_the_eighth(*args: object) -> object:
+        done.append(1)
+        if len(done) == 8:
+            raise KeyboardInterrupt
+        return step(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "train_step", stop_in_the_eighth)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.train_model(feedback, config, tmp_path / "stopped")
+    monkeypatch.undo()
+    assert (tmp_path / "stopped" / "checkpoints" / "step-000006").is_dir()
+    pipeline.resume_training(tmp_path / "stopped")
+    for name in ("whole", "stopped"):
+        assert (tmp_path / name / "summary.json").is_file()
+    ends = [(tmp_path / n / "model/model.safetensors").read_bytes() for n in ("whole", "stopped")]
+    assert ends[0] == ends[1]
+    drop = {"seconds"}
+    lines = [
+        [{k: v for k, v in line.items() if k not in drop} for line in read_metrics(path)]
+        for path in (tmp_path / "whole/metrics.jsonl", tmp_path / "stopped/metrics.jsonl")
+    ]
+    assert lines[0] == lines[1]
+
+
+def test_sigterm_finishes_the_step_saves_and_exits_75(
+    tmp_path: Path, model: Path, feedback: Path
+) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "thumbs", "train", str(feedback), "--model", str(model)]
+    command += ["--out", str(run), "--set", "train.epochs=400", "--set", "train.batch_size=8"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    deadline = time.monotonic() + 120
+    while len(read_metrics(run / "metrics.jsonl")) < 3 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 75, stderr
+    assert f"thumbs train --resume {run}" in stderr
+    steps = len(read_metrics(run / "metrics.jsonl"))
+    assert [p.name for p in (run / "checkpoints").iterdir()] == [f"step-{steps:06d}"]
+
+
+def test_a_run_with_another_feedback_file_or_model_is_not_resumed(
+    tmp_path: Path, model: Path, feedback: Path
+) -> None:
+    config = load_config(None, [*SETTINGS, "train.max_steps=2"], model=str(model))
+    pipeline.train_model(feedback, config, tmp_path / "run")
+    with pytest.raises(RunError, match="complete"):
+        pipeline.resume_training(tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    text = feedback.read_text(encoding="utf-8")
+    feedback.write_text(text + text.splitlines()[0] + "\n", encoding="utf-8")
+    with pytest.raises(RunError, match="has changed"):
+        pipeline.resume_training(tmp_path / "run")
+    feedback.write_text(text, encoding="utf-8")
+    save_tiny(model, "llama", seed=1)
+    with pytest.raises(CheckpointError, match="other weights"):
+        pipeline.resume_training(tmp_path / "run")
+
+
+def test_an_explicit_reference_is_scored_instead_of_the_policy(
+    tmp_path: Path, model: Path, feedback: Path
+) -> None:
+    save_tiny(tmp_path / "other", "llama", seed=3)
+    changes = [*SETTINGS, f"model.reference={tmp_path / 'other'}", "train.max_steps=1"]
+    config = load_config(None, changes, model=str(model))
+    pipeline.train_model(feedback, config, tmp_path / "run")
+    described = read_json(tmp_path / "run" / "data.json")
+    assert described["reference"]["weight_sha256"] != described["policy"]["weight_sha256"]
+    assert read_metrics(tmp_path / "run" / "metrics.jsonl")[0]["z0_raw"] != 0.0
+
+
+def test_a_failed_start_leaves_no_run_folder(tmp_path: Path, model: Path, feedback: Path) -> None:
+    config = load_config(None, ["data.max_tokens=2"], model=str(model))
+    with pytest.raises(FeedbackError):
+        pipeline.train_model(feedback, config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_own_loss_trains_by_its_dotted_name(
+    tmp_path: Path, model: Path, feedback: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_losses.py").write_text(
+        "import torch\n"
+        "from thumbs.core.losses import LossTerms\n\n"
+        "def hinge(inputs, *, beta, desirable_weight, undesirable_weight):\n"
+        "    r = inputs.log_ratio()\n"
+        "    margin = torch.where(inputs.desirable, r, -r)\n"
+        "    return LossTerms(torch.relu(1 - beta * margin), beta * r.detach())\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    config = load_config(
+        None, [*SETTINGS, "loss.name=my_losses:hinge", "train.max_steps=1"], model=str(model)
+    )
+    result = pipeline.train_model(feedback, config, tmp_path / "run")
+    assert result["loss"] == pytest.approx(1.0, abs=1e-4)  # relu(1 - 0) at step 0
+    trained = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    assert not all(
+        (trained[name] == value).all()
+        for name, value in load_file(model / "model.safetensors").items()
+    )
+
+
+def test_the_json_of_train_is_one_object_on_stdout(
+    tmp_path: Path, model: Path, feedback: Path
+) -> None:
+    arguments = ["train", str(feedback), "--model", str(model), "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, [*arguments, "--json", "--set", "train.max_steps=1"])
+    assert done.exit_code == 0
+    keys = json.loads(done.stdout).keys()
+    assert {"run", "model", "steps", "loss", "z0", "heldout", "seconds"} <= keys
