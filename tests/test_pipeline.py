@@ -20,6 +20,7 @@ from thumbs.feedback.file import write_feedback
 from thumbs.feedback.record import Feedback, with_defaults
 from thumbs.models.tiny import save_tiny
 from thumbs.runs.rundir import read_json, read_metrics
+from thumbs.train.step import train_step
 
 SETTINGS = ["train.batch_size=8", "train.learning_rate=3e-3", "data.heldout_fraction=0.2"]
 
@@ -76,9 +77,7 @@ def test_pitfall_22_a_run_stopped_midway_ends_with_the_same_bytes(
         None, [*SETTINGS, "train.epochs=2", "train.save_every=3"], model=str(model)
     )
     pipeline.train_model(feedback, config, tmp_path / "whole")
-    from thumbs.train import loop
-
-    step = loop.train_step
+    step = train_step
     done: list[int] = []
 
     def stop_in_the_eighth(*args: object) -> object:
@@ -87,7 +86,7 @@ def test_pitfall_22_a_run_stopped_midway_ends_with_the_same_bytes(
             raise KeyboardInterrupt
         return step(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "train_step", stop_in_the_eighth)
+    monkeypatch.setattr("thumbs.train.loop.train_step", stop_in_the_eighth)
     with pytest.raises(KeyboardInterrupt):
         pipeline.train_model(feedback, config, tmp_path / "stopped")
     monkeypatch.undo()

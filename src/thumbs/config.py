@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -16,10 +16,13 @@ from thumbs.errors import ConfigError
 from thumbs.loss_table import LOSS_TABLE
 
 Auto = Literal["auto"]
+Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class _Stage(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class ModelConfig(_Stage):
@@ -74,7 +77,7 @@ class Z0Config(_Stage):
     """The reference point z0: how far the policy has moved on answers to other prompts."""
 
     estimator: Literal["mismatched", "zero"] = "mismatched"
-    """mismatched: mean log-ratio of answers paired with other prompts. zero: z0 is 0, no forward."""
+    """mismatched: mean log-ratio of answers paired with other prompts. zero: 0, no forward."""
     group_rows: int | None = Field(default=None, ge=2)
     """Rows that share one z0; null is the whole batch. Published code uses its micro-batch."""
     redraw: Literal["epoch", "once"] = "epoch"
@@ -128,7 +131,7 @@ class TrainConfig(_Stage):
     """Rows of one prompt meet in one batch where the label proportion allows."""
     learning_rate: float = Field(default=5e-6, gt=0.0)
     """Peak learning rate. 5e-6 suits 8B parameters; the smaller the model, the higher."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Decay of AdamW's two moments."""
     weight_decay: float = Field(default=0.0, ge=0.0)
     """Decoupled decay of matrices; vectors (norms, biases) are never decayed."""

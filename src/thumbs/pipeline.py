@@ -16,26 +16,26 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from thumbs.config import Config, ModelConfig, dump_config, load_config
+import torch
+
+from thumbs.config import Config, dump_config, load_config
 from thumbs.core.losses import load_loss
-from thumbs.data.plan import plan_columns
-from thumbs.data.rows import Row, tokenize
+from thumbs.data.rows import Row
 from thumbs.data.templates import load_template
 from thumbs.errors import CheckpointError, ConfigError, ModelError, RunError
+from thumbs.evaluate.feedback_task import evaluate_feedback, task_numbers
 from thumbs.evaluate.heldout import HeldoutMetrics
 from thumbs.evaluate.intervals import newcombe_paired, wilson
 from thumbs.evaluate.score import evaluate_heldout
 from thumbs.feedback.file import read_feedback
 from thumbs.feedback.importing import import_feedback
 from thumbs.feedback.inspect import check_feedback
-from thumbs.feedback.record import Feedback
 from thumbs.files import sha256_file, write_bytes
-from thumbs.models.load import LoadedModel, load_model, load_reference, load_tokenizer, pick_device
+from thumbs.models.load import LoadedModel, load_model, load_reference, pick_device
 from thumbs.prepare import (
     Prepared,
     describe_data,
     is_heldout,
-    plan_evaluation,
     prepare,
     print_data,
     tokenize_records,
@@ -56,7 +56,6 @@ from thumbs.scoring.forward import Scorer, build_scorer
 from thumbs.scoring.reference import (
     ReferenceValues,
     freeze_reference,
-    planned_sequences,
     read_frozen_reference,
     reference_pass,
 )
@@ -166,8 +165,15 @@ def evaluate(
     records = list(read_feedback(feedback))
     if only_heldout:
         records = [r for r in records if is_heldout(r, config)]
-    metrics = _evaluate_records(records, config, policy_name, base, today)
-    return {"feedback": _task_numbers(metrics)}
+    metrics = evaluate_feedback(
+        records,
+        config,
+        policy=policy_name,
+        reference=base,
+        today=today,
+        micro_batch_tokens=_micro_batch_tokens(config, pick_device()),
+    )
+    return {"feedback": task_numbers(metrics)}
 
 
 def report(runs: Sequence[Path], out: Path | None = None) -> Path:
@@ -182,6 +188,7 @@ def demo(out: Path | None, seed: int) -> dict[str, Any]:
     from thumbs.demo.task import test_problems
 
     started = time.perf_counter()
+    torch.set_num_threads(1)  # for 1M parameters a second thread costs more than it brings
     folder = out or _next_free(Path("thumbs-demo"))
     require_unused(folder)
     settings = [f"{key}={value}" for key, value in DEMO_SETTINGS.items()]
@@ -232,7 +239,7 @@ def _train(
     if config.train.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable()  # type: ignore[no-untyped-call]
     reference = _reference_values(run, config, prepared, scorer, policy)
-    tokens = _micro_batch_tokens(config, scorer)
+    tokens = _micro_batch_tokens(config, scorer.device)
     heldout = functools.partial(
         evaluate_heldout,
         rows=prepared.rows,
@@ -299,9 +306,9 @@ def _step_settings(config: Config, prepared: Prepared, micro_batch_tokens: int) 
     )
 
 
-def _micro_batch_tokens(config: Config, scorer: Scorer) -> int:
+def _micro_batch_tokens(config: Config, device: torch.device) -> int:
     given = config.train.micro_batch_tokens
-    return AUTO_MICRO_BATCH_TOKENS[scorer.device.type] if given == "auto" else int(given)
+    return AUTO_MICRO_BATCH_TOKENS[device.type] if given == "auto" else int(given)
 
 
 def _save_model(run: RunDir, config: Config, policy: LoadedModel, prepared: Prepared) -> None:
@@ -343,60 +350,7 @@ def _summary(
     }
 
 
-# ---- evaluation of a finished policy
-
-
-def _evaluate_records(
-    records: list[Feedback], config: Config, policy_name: str, base: str, today: date
-) -> HeldoutMetrics:
-    device = pick_device()
-    model = config.model.model_copy(update={"name_or_path": policy_name, "revision": None})
-    tokenizer = load_tokenizer(model)
-    rows = tokenize(
-        records,
-        tokenizer,
-        max_tokens=config.data.max_tokens,
-        min_completion_tokens=config.data.min_completion_tokens,
-        chat_template=config.data.chat_template,
-        keep_cut=True,
-        today=today,
-    ).rows
-    members = range(len(rows))
-    batches = plan_evaluation(plan_columns(rows), members, config)
-    planned = planned_sequences(rows, batches)
-    from_model = ModelConfig(
-        name_or_path=base, dtype=config.model.dtype, trust_remote_code=model.trust_remote_code
-    )
-    reference = load_model(from_model.model_copy(update={"tokenizer": policy_name}), device=device)
-    scores = reference_pass(
-        build_scorer(reference.model, dtype=config.model.dtype),
-        planned,
-        ScoreCache(cache_folder()),
-        reference.identity,
-    )
-    del reference
-    scorer = build_scorer(load_model(model, device=device).model, dtype=config.model.dtype)
-    return evaluate_heldout(
-        scorer,
-        rows,
-        members,
-        batches,
-        ReferenceValues(planned.place, scores),
-        beta=config.loss.beta,
-        micro_batch_tokens=_micro_batch_tokens(config, scorer),
-    )
-
-
-def _task_numbers(metrics: HeldoutMetrics) -> dict[str, Any]:
-    numbers = metrics.to_dict()
-    low, high = numbers["auc_ci"] or (None, None)
-    return {
-        "metric": "auc",
-        "value": numbers["auc"],
-        "ci_low": low,
-        "ci_high": high,
-        **{key: value for key, value in numbers.items() if key != "roc"},
-    }
+# ---- the demo's numbers
 
 
 def _compare_exams(before: Any, after: Any, problems: Sequence[Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from thumbs.core.losses import load_loss
 from thumbs.data.plan import Batch, PlanColumns, PlanSettings, plan_columns, plan_epochs
 from thumbs.data.rows import Row, TokenizedRows, tokenize
 from thumbs.errors import ConfigError, FeedbackError
-from thumbs.evaluate.score import EVALUATION_SEED
+from thumbs.evaluate.score import plan_evaluation
 from thumbs.feedback.balance import auto_weights
 from thumbs.feedback.file import read_feedback
 from thumbs.feedback.record import Feedback
@@ -121,20 +121,6 @@ def tokenize_records(
 def is_heldout(record: Feedback, config: Config) -> bool:
     """Whether a run with `config` keeps the record out of training."""
     return split_heldout(record.conversation, config.train.seed, config.data.heldout_fraction)
-
-
-def plan_evaluation(columns: PlanColumns, members: Sequence[int], config: Config) -> list[Batch]:
-    """The mismatched pairs of an evaluation: its own groups, a fixed seed."""
-    if not members:
-        return []
-    settings = PlanSettings(
-        batch_size=config.train.batch_size,
-        epochs=1,
-        seed=EVALUATION_SEED,
-        max_tokens=config.data.max_tokens,
-        group_prompts=False,  # many prompts in a batch leave more pairs to choose from
-    )
-    return plan_epochs(columns, members, settings)[0]
 
 
 def _require_trainable(

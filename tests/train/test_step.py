@@ -67,8 +67,7 @@ def drifted(family: str, dtype: torch.dtype) -> tuple[Any, Any]:
     draw = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for parameter in policy.parameters():
-            noise = torch.randn(parameter.shape, generator=draw, dtype=dtype)
-            parameter += 0.02 * noise
+            parameter.add_(torch.randn(parameter.shape, generator=draw, dtype=dtype), alpha=0.02)
     return reference, policy
 
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import torch
 
+from thumbs.config import Config
 from thumbs.core.losses import kl_baseline, log_ratio_sums
-from thumbs.data.plan import Batch
+from thumbs.data.plan import Batch, PlanColumns, PlanSettings, plan_epochs
 from thumbs.data.rows import Row
 from thumbs.evaluate.heldout import HeldoutMetrics, heldout_metrics
 from thumbs.scoring.forward import Scorer, score_in_micro_batches
@@ -50,6 +51,20 @@ def evaluate_heldout(
         completion_tokens=[len(rows[i].completion_ids) for i in members],
         seed=EVALUATION_SEED,
     )
+
+
+def plan_evaluation(columns: PlanColumns, members: Sequence[int], config: Config) -> list[Batch]:
+    """The mismatched pairs of an evaluation: its own groups, a fixed seed."""
+    if not members:
+        return []
+    settings = PlanSettings(
+        batch_size=config.train.batch_size,
+        epochs=1,
+        seed=EVALUATION_SEED,
+        max_tokens=config.data.max_tokens,
+        group_prompts=False,  # many prompts in a batch leave more pairs to choose from
+    )
+    return plan_epochs(columns, members, settings)[0]
 
 
 def _log_ratios(

@@ -38,7 +38,7 @@ class ScoreCache:
             ) from None
 
     def get(self, key: str, lengths: Sequence[int]) -> list[Tensor] | None:
-        """The scores stored under `key`, one float32 tensor per length; None if absent or damaged."""
+        """The scores under `key`, a float32 tensor per length; None if absent or damaged."""
         path = self._path(key)
         try:
             with safe_open(path, framework="pt") as file:
