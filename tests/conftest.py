@@ -1,5 +1,6 @@
-"""One torch thread, and the folder of shared data for tests marked `shared`."""
+"""One torch thread, a score cache per test, and the folder of data for tests marked `shared`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,12 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is absent")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def thumbs_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty score cache for this test alone; nothing of the user's is read or written."""
+    folder = tmp_path_factory.mktemp("thumbs-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THUMBS_CACHE", str(folder))
+        yield folder
