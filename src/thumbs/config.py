@@ -77,7 +77,7 @@ class Z0Config(_Stage):
     """The reference point z0: how far the policy has moved on answers to other prompts."""
 
     estimator: Literal["mismatched", "zero"] = "mismatched"
-    """mismatched: mean log-ratio of answers paired with other prompts. zero: 0, no forward."""
+    """mismatched: mean log-ratio of answers paired with other prompts. zero: z0 is 0, no pairs."""
     group_rows: int | None = Field(default=None, ge=2)
     """Rows that share one z0; null is the whole batch. Published code uses its micro-batch."""
     redraw: Literal["epoch", "once"] = "epoch"
