@@ -20,6 +20,7 @@ from torch import Tensor
 from thumbs.errors import CheckpointError
 from thumbs.files import sha256_file, sync
 
+FILES = ("policy.safetensors", "optimizer.safetensors", "state.json")
 STEP_FOLDER = re.compile(r"step-(\d{6,})$")
 
 
@@ -38,7 +39,10 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep_last: int) -> Path:
-    """Write `checkpoint` under `folder` and delete all but the `keep_last` newest."""
+    """Write `checkpoint` under `folder` and delete all but the `keep_last` newest.
+
+    A checkpoint of a later step is deleted too: the run went on from before it, so it was damaged.
+    """
     target = folder / f"step-{checkpoint.step:06d}"
     aside = folder / f".{target.name}.partial"
     shutil.rmtree(aside, ignore_errors=True)
@@ -58,7 +62,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep_last: int) -> 
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    for _, old in _newest_first(folder)[keep_last:]:
+    steps = _newest_first(folder)
+    later = [path for step, path in steps if step > checkpoint.step]
+    for old in [*later, *(path for _, path in steps[len(later) + keep_last :])]:
         shutil.rmtree(old)
     return target
 
@@ -86,6 +92,9 @@ def _problems(path: Path) -> Iterator[str]:
         manifest = orjson.loads((path / "manifest.json").read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):
         yield "manifest.json is missing or unreadable"
+        return
+    if not isinstance(manifest, dict) or not manifest.keys() >= set(FILES):
+        yield "manifest.json does not name every file"
         return
     for name, sha256 in manifest.items():
         if not (path / name).is_file():

@@ -37,7 +37,7 @@ def learning_rate(step: int, num_steps: int, config: TrainConfig) -> float:
     Rises linearly over the warm-up, its last step at the peak, then falls to 0 one step after the
     end (linear: a straight line; cosine: half a period), or stays.
     """
-    warmup = math.ceil(config.warmup_fraction * num_steps)
+    warmup = math.ceil(round(config.warmup_fraction * num_steps, 9))  # 0.07 * 100 > 7 in floats
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
     if config.schedule == "constant":
