@@ -79,7 +79,7 @@ def test_out_names_the_file_and_a_folder_is_refused(make_run: Any, tmp_path: Pat
 def test_the_headline_of_a_demo_says_how_much_better(demo_page: Page) -> None:
     assert "83.2 % of unseen problems solved, up from 63.1 %" in demo_page.text
     assert "+20.1 points, 95 % interval +17.0 to +23.2: better" in demo_page.text
-    assert "on 2,011 rated answers (1,204 liked, 807 disliked)" in demo_page.text
+    assert "on 2,011 rated answers (1,204 desirable, 807 undesirable)" in demo_page.text
 
 
 def test_the_examples_of_a_demo_are_shown(demo_page: Page) -> None:
@@ -116,13 +116,13 @@ def test_the_held_out_table_shows_before_after_and_intervals(make_run: Any) -> N
     before = {**after, "auc": 0.5, "auc_ci": [0.5, 0.5], "saturation": 0.0}
     text = page_of(make_run(steps=ONE_STEP, heldout={"before": before, "after": after})).text
     assert (
-        "AUC chance that a liked answer outranks a disliked one 0.500 0.712 (0.661 to 0.764)"
+        "AUC chance that a desirable answer outranks an undesirable one 0.500 0.712 (0.661 to 0.764)"
         in text
     )
     assert "— (no prompt has both)" in text
     assert "3.250 (2.500 to 4.000)" in text
     assert "0.0 % 4.5 %" in text
-    assert "200 held-out answers to 101 prompts (120 liked, 80 disliked)" in text
+    assert "200 held-out answers to 101 prompts (120 desirable, 80 undesirable)" in text
     assert "The length of the answer 0.410 (0.330 to 0.490) 0.122 (0.031 to 0.212)" in text
     # Upside down, length has AUC 0.59; the gain's interval is above 0.
     assert "The trained reward beats the length of the answer alone (59.0 %)." in text

@@ -19,10 +19,10 @@ from thumbs.report.wording import (
 )
 
 _HELDOUT_ROWS = [
-    ("auc", "AUC", "chance that a liked answer outranks a disliked one"),
+    ("auc", "AUC", "chance that a desirable answer outranks an undesirable one"),
     ("auc_within_prompt", "AUC within a prompt", "the same, among answers to one prompt"),
     ("accuracy", "Accuracy", "rows on the right side of z0"),
-    ("margin", "Margin, nats", "mean log-ratio of liked minus disliked answers"),
+    ("margin", "Margin, nats", "mean log-ratio of desirable minus undesirable answers"),
 ]
 
 
@@ -48,8 +48,8 @@ def heldout_table(run: RunRecord) -> Table | None:
     known = after or before
     caption = (
         f"{number(known.get('n'))} held-out answers to {number(known.get('num_prompts'))} prompts "
-        f"({number(known.get('num_desirable'))} liked, {number(known.get('num_undesirable'))} "
-        "disliked); in brackets 95 % intervals that draw whole prompts"
+        f"({number(known.get('num_desirable'))} desirable, {number(known.get('num_undesirable'))} "
+        "undesirable); in brackets 95 % intervals that draw whole prompts"
     )
     return Table(caption, ["Measure", "Before", "After"], rows, notes)
 
@@ -89,12 +89,12 @@ def data_table(run: RunRecord) -> Table | None:
         ["Training rows", number(data.get("train_rows"))],
         ["Held-out rows", number(data.get("heldout_rows"))],
         [
-            "Liked / disliked",
+            "Desirable / undesirable",
             f"{number(data.get('desirable'))} / {number(data.get('undesirable'))}",
         ],
         ["Prompts", number(data.get("prompts"))],
-        ["Weight of a liked answer", _plain(weights.get("desirable_weight"))],
-        ["Weight of a disliked answer", _plain(weights.get("undesirable_weight"))],
+        ["Weight of a desirable answer", _plain(weights.get("desirable_weight"))],
+        ["Weight of an undesirable answer", _plain(weights.get("undesirable_weight"))],
         ["Why these weights", number(weights.get("reason"))],
     ]
     return Table("Counted by reason: nothing is lost unseen", ["What", "Value"], rows)

@@ -176,7 +176,9 @@ def _heldout_headline(run: RunRecord) -> Headline:
         why = (after.get("missing") or {}).get("auc", "no rows were held out")
         return Headline("Trained, but not measured", f"{trained} No held-out AUC: {why}.")
     ends = after.get("auc_ci")
-    claim = f"The liked answer ranks above the disliked one in {percent(auc)} of unseen cases"
+    claim = (
+        f"The desirable answer ranks above the undesirable one in {percent(auc)} of unseen cases"
+    )
     if before.get("auc") is not None:
         claim += f", {percent(before['auc'])} before"
     sure = f"95 % interval {between(ends, shares=True)}: {_against_chance(ends)}." if ends else ""
@@ -198,5 +200,5 @@ def _trained(run: RunRecord, verb: str) -> str:
     if rows is None:
         return f"{model} {verb}{how}."
     up, down = data.get("desirable"), data.get("undesirable")
-    split = f" ({number(up)} liked, {number(down)} disliked)" if up is not None else ""
+    split = f" ({number(up)} desirable, {number(down)} undesirable)" if up is not None else ""
     return f"{model} {verb}{how} on {number(rows)} rated answers{split}."
