@@ -138,7 +138,7 @@ def training_steps(n: int, *, seed: int = 0, speed: float = 1.0) -> list[dict[st
 
 @cache
 def heldout(strength: float, *, seed: int = 0) -> dict[str, Any]:
-    """Held-out numbers of 100 prompts, a desirable and an undesirable answer each, `strength` sd apart."""
+    """Held-out numbers of 100 prompts, an answer of each label, `strength` sd apart."""
     rng = np.random.default_rng(seed)
     labels = np.tile([True, False], 100)
     noise = rng.normal(size=200) if strength else np.zeros(200)

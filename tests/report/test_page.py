@@ -116,7 +116,7 @@ def test_the_held_out_table_shows_before_after_and_intervals(make_run: Any) -> N
     before = {**after, "auc": 0.5, "auc_ci": [0.5, 0.5], "saturation": 0.0}
     text = page_of(make_run(steps=ONE_STEP, heldout={"before": before, "after": after})).text
     assert (
-        "AUC chance that a desirable answer outranks an undesirable one 0.500 0.712 (0.661 to 0.764)"
+        "chance that a desirable answer outranks an undesirable one 0.500 0.712 (0.661 to 0.764)"
         in text
     )
     assert "— (no prompt has both)" in text
