@@ -39,8 +39,9 @@ class ModelConfig(_Stage):
     dtype: Literal["auto", "float32", "float64", "bfloat16"] = "auto"
     """Trainable weights and optimizer state. auto: float32 weights, and products in bfloat16 on a
     GPU that has it. Pure bfloat16 weights are refused: AdamW's small steps round to nothing."""
-    attn_implementation: str = "sdpa"
-    """Attention of transformers: sdpa, eager, flash_attention_2 (GPU)."""
+    attn_implementation: str | None = None
+    """Attention of transformers: sdpa, eager, flash_attention_2 (GPU); null is sdpa where the model
+    has it, else eager."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Only for models whose authors you trust."""
 

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from thumbs.config import ModelConfig
 from thumbs.errors import ModelError
 
+LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
 # What save_pretrained of a fast tokenizer writes, and the older forms it can still be built from.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
@@ -46,6 +48,8 @@ def load_model(config: ModelConfig, *, device: torch.device) -> LoadedModel:
         ModelError: no such model, no safetensors, no tokenizer, or weights that do not fit.
     """
     _require_name(config.name_or_path)
+    _require_folder_or_hub_id(config.name_or_path)
+    _require_safetensors(config.name_or_path)
     tokenizer = load_tokenizer(config)
     dtype = torch.float64 if config.dtype == "float64" else torch.float32
     return _load(config, config.name_or_path, tokenizer, dtype, device)
@@ -120,7 +124,7 @@ def _load(
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except LOADING_ERRORS as error:
         raise ModelError(f"{name}: the model cannot be loaded: {_one_line(error)}") from None
     model, info = loaded
     if info["missing_keys"]:
@@ -157,12 +161,12 @@ def _require_folder_or_hub_id(name: str) -> None:
         raise ModelError(f"{name}: no such folder. Give a model folder or a hub id (owner/name).")
     if folder.is_file():
         raise ModelError(f"{name}: is a file. Give the folder that holds config.json and weights.")
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ModelError(f"{name}: holds no config.json, so it is not a model folder.")
 
 
 def _require_safetensors(name: str) -> None:
     folder = Path(name)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ModelError(f"{name}: holds no config.json, so it is not a model folder.")
     if not folder.is_dir() or any(folder.glob("*.safetensors")):
         return
     pickles = sorted(file.name for file in [*folder.glob("*.bin"), *folder.glob("*.pt")])
