@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -123,13 +123,16 @@ def read_frozen_reference(path: Path, planned: PlannedSequences) -> ReferenceVal
     """The values `freeze_reference` wrote for the same plan.
 
     Raises:
-        RunError: the file is missing or was written for other sequences.
+        RunError: the file is missing, damaged or was written for other sequences.
     """
     if not path.is_file():
         raise RunError(f"{path}: is missing. Start the run again in a new folder.")
-    with safe_open(path, framework="pt") as file:
-        flat = file.get_tensor("logps")
-        metadata = file.metadata() or {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            flat = file.get_tensor("logps")
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise RunError(f"{path}: is damaged ({error}). Start the run again.") from None
     if metadata.get("sequences_sha256") != planned.sha256():
         raise RunError(
             f"{path}: belongs to another plan: the feedback file, the tokenizer or the "
@@ -157,8 +160,12 @@ def _chunks(ordered: Sequence[TokenSequence], *, start: int) -> list[range]:
 
 def _chunk_key(sequences: Sequence[TokenSequence], scorer: Scorer, identity: ModelIdentity) -> str:
     """Token ids hold template and truncation; the rest is the model and how it computes."""
-    how = (identity.weight_sha256, identity.dtype, str(scorer.autocast), scorer.head_last)
-    digest = hashlib.sha256(repr((*how, FORWARD_TOKENS, torch.get_num_threads())).encode())
+    attention = scorer.model.config._attn_implementation
+    how = (
+        *(identity.weight_sha256, identity.dtype, str(scorer.autocast), scorer.head_last),
+        *(scorer.device.type, attention, FORWARD_TOKENS, torch.get_num_threads()),
+    )
+    digest = hashlib.sha256(repr(how).encode())
     for sequence in sequences:
         _hash_ids(digest, sequence)
     return digest.hexdigest()
