@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from thumbs import pipeline
 from thumbs.cli import app
 from thumbs.config import load_config
-from thumbs.errors import CheckpointError, FeedbackError, RunError
+from thumbs.errors import CheckpointError, ConfigError, FeedbackError, OutputError, RunError
 from thumbs.feedback.file import write_feedback
 from thumbs.feedback.record import Feedback, with_defaults
 from thumbs.models.tiny import save_tiny
@@ -160,6 +160,13 @@ def test_a_failed_start_leaves_no_run_folder(tmp_path: Path, model: Path, feedba
     assert not (tmp_path / "run").exists()
 
 
+def test_two_weights_of_zero_are_refused(tmp_path: Path, model: Path, feedback: Path) -> None:
+    zeros = ["loss.desirable_weight=0.0", "loss.undesirable_weight=0.0"]
+    with pytest.raises(ConfigError, match="both 0"):
+        pipeline.train_model(feedback, load_config(None, zeros, model=str(model)), tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
 def test_an_own_loss_trains_by_its_dotted_name(
     tmp_path: Path, model: Path, feedback: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +189,20 @@ def test_an_own_loss_trains_by_its_dotted_name(
         (trained[name] == value).all()
         for name, value in load_file(model / "model.safetensors").items()
     )
+
+
+def test_a_report_never_replaces_a_file_that_is_no_page(
+    tmp_path: Path, model: Path, feedback: Path
+) -> None:
+    config = load_config(None, [*SETTINGS, "train.max_steps=1"], model=str(model))
+    pipeline.train_model(feedback, config, tmp_path / "run")
+    before = feedback.read_bytes()
+    with pytest.raises(RunError, match="is no page"):
+        pipeline.report([tmp_path / "run"], feedback)
+    assert feedback.read_bytes() == before
+    under_a_file = feedback / "page.html"
+    with pytest.raises(OutputError, match="cannot be written"):
+        pipeline.report([tmp_path / "run"], under_a_file)
 
 
 def test_the_json_of_train_is_one_object_on_stdout(

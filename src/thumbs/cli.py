@@ -233,10 +233,12 @@ def _print_training(result: Mapping[str, Any]) -> None:
     heldout = result["heldout"]
     out_console.print(f"trained {result['steps']} steps in {result['seconds']:.1f} s", markup=False)
     if heldout and heldout["auc"] is not None:
-        low, high = heldout["auc_ci"] or (float("nan"), float("nan"))
+        interval = "too few rows for an interval"
+        if heldout["auc_ci"]:
+            interval = "95 % interval {:.3f} to {:.3f}".format(*heldout["auc_ci"])
         out_console.print(
-            f"held-out feedback: AUC {heldout['auc']:.3f} (95 % interval {low:.3f} to {high:.3f}, "
-            f"n {heldout['n']}), accuracy {heldout['accuracy']:.3f}",
+            f"held-out feedback: AUC {heldout['auc']:.3f} ({interval}, n {heldout['n']}), "
+            f"accuracy {heldout['accuracy']:.3f}",
             markup=False,
         )
     out_console.print(f"model  {result['model']}\nreport {result['report']}", markup=False)

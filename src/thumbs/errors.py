@@ -31,6 +31,10 @@ class CheckpointError(ThumbsError, ValueError):
     """A checkpoint that is damaged or belongs to another run."""
 
 
+class OutputError(ThumbsError, OSError):
+    """A place that cannot be written to."""
+
+
 class NonFiniteError(ThumbsError, ArithmeticError):
     """A loss or gradient that is not a finite number; the run stops before the update."""
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and hashes of them. Standard library only."""
+"""Files that are whole or absent, and hashes of them."""
 
 import hashlib
 import os
@@ -6,14 +6,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from thumbs.errors import OutputError
+
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
     """A path to write to; what stands there is synced and renamed to `path` when the block ends.
 
     An exception in the block leaves `path` as it was and removes what was written.
+
+    Raises:
+        OutputError: the folder of `path` cannot be made or written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written, its folder cannot be made ({error.strerror}). "
+            "Name a place in a folder you may write to."
+        ) from None
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(
+            f"{path}: cannot be written, its folder is read-only. Name another place."
+        )
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield aside

@@ -158,6 +158,11 @@ def _weights_in_force(
         reason = "one given in the configuration, the other from the balance: " + reason
     auto = {"desirable_weight": lambda_d, "undesirable_weight": lambda_u}
     in_force = {key: auto[key] if value == "auto" else value for key, value in given.items()}
+    if not any(in_force.values()):
+        raise ConfigError(
+            "loss.desirable_weight and loss.undesirable_weight are both 0.0, so nothing would be "
+            "learned; give one of them a number above 0, or auto"
+        )
     return {**in_force, "reason": reason}
 
 

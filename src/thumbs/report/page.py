@@ -59,6 +59,8 @@ def write_report(runs: Path | Sequence[Path], out: Path | None = None) -> Path:
     target = out or (RunDir(paths[0]).report if len(paths) == 1 else first.parent / "report.html")
     if target.is_dir():
         raise RunError(f"--out {target}: is a folder, must be a file; try {target / 'report.html'}")
+    if target.is_file() and target.suffix not in (".html", ".htm"):
+        raise RunError(f"--out {target}: exists and is no page; name a file that ends in .html")
     write_bytes(target, page.encode())
     return target
 
