@@ -175,12 +175,6 @@ def test_the_plan_is_a_function_of_seed_and_epoch() -> None:
     assert len({tuple(batches) for batches in drawn}) == 6
 
 
-def test_epoch_two_is_the_same_whether_two_or_three_epochs_are_planned() -> None:
-    columns = columns_of(range(20))
-    two, three = (plan_epochs(columns, range(20), replace(SETTINGS, epochs=n)) for n in (2, 3))
-    assert three[:2] == two
-
-
 def test_redraw_once_brings_the_same_batches_back_in_another_order() -> None:
     columns = columns_of(range(80))
     first, second = plan_epochs(columns, range(80), replace(SETTINGS, epochs=2, redraw="once"))
@@ -203,6 +197,16 @@ def test_rows_of_one_prompt_meet_in_one_batch() -> None:
 
     assert prompts_met(True) == 40
     assert prompts_met(False) < 20
+
+
+def test_a_prompt_that_does_not_fit_waits_for_the_next_batch() -> None:
+    # 10 prompts of three rows, 30 of one, batches of 6: what is left of a batch takes either a
+    # whole prompt or single rows, and if only threes are left, multiples of 3 are left to fill.
+    columns = columns_of([*(i // 3 for i in range(30)), *range(10, 40)])
+    [batches] = plan_epochs(columns, range(60), replace(SETTINGS, batch_size=6))
+    for batch in batches:
+        rows_of = Counter(columns.prompt[list(batch.rows)].tolist())
+        assert all(number == (3 if prompt < 10 else 1) for prompt, number in rows_of.items())
 
 
 def test_the_columns_number_equal_prompts_and_texts_alike() -> None:

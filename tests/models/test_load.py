@@ -73,6 +73,11 @@ def with_unknown_architecture(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "no_such_model"}))
 
 
+def with_weights_of_another_shape(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 96}))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -82,6 +87,7 @@ def with_unknown_architecture(folder: Path) -> None:
         (without_tokenizer, "holds no tokenizer .*--set model.tokenizer=FOLDER"),
         (with_cut_weights, "the model cannot be loaded"),
         (without_one_weight, "1 weights are missing.*'model.layers.1.mlp.up_proj.weight'"),
+        (with_weights_of_another_shape, "the model cannot be loaded: .*mismatch"),
         (with_unknown_architecture, "cannot be loaded: .*no_such_model"),
     ],
 )
