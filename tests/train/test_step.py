@@ -189,10 +189,14 @@ def test_pitfall_07_z0_carries_no_gradient_and_its_forward_keeps_no_graph() -> N
         seen.append(inputs.z0)
         return kto(inputs, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0)
 
+    scorer = build_scorer(policy)
+    with_gradient: list[bool] = []
+    scorer.register_forward_hook(lambda *_: with_gradient.append(torch.is_grad_enabled()))
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.0)
-    train_step(build_scorer(policy), optimizer, batch, data, settings(10_000, loss=spy))
+    train_step(scorer, optimizer, batch, data, settings(10_000, loss=spy))
     assert len(seen) == 1
     assert not seen[0].requires_grad
+    assert with_gradient == [False, True]  # first (x, y'), then (x, y)
 
 
 def test_pitfall_08_both_score_the_same_mismatched_ids_under_accumulation() -> None:
@@ -212,7 +216,9 @@ def test_pitfall_10_the_loss_divides_by_the_rows_of_the_batch_not_of_the_micro_b
     batch = one_batch(rows)
     model = tiny_model("llama")
     data = TrainingData(rows, reference_values(model, rows, batch))
-    _, result = gradient_of_step(model, batch, data, 40)
+    parts, result = gradient_of_step(model, batch, data, 40)
+    whole, _ = gradient_of_step(model, batch, data, 10_000)
+    assert relative_distance(parts, whole) <= 1e-5
     # 8 desirable of weight 1, one of them halved: 7.5; 4 undesirable of weight 1.5: 6.
     assert result.loss == pytest.approx((7.5 + 6.0) / 2 / NUM_ROWS, rel=1e-5)
 
