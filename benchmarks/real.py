@@ -47,7 +47,7 @@ TRL_SETTINGS = {
     "warmup_steps": 0.1,
     "precompute_ref_log_probs": True,
     "gradient_checkpointing": False,
-    "bf16": False,  # its default, True, was about five times slower on a CPU without bfloat16 units
+    "bf16": False,  # its default is True; thumbs computes in float32 on a CPU, so both do
     "logging_steps": 1,
     "disable_tqdm": True,
     "seed": SEED,
@@ -162,9 +162,9 @@ run each.
 | {thumbs_name} | {thumbs_cells} |
 | {trl_name} | {trl_cells} |
 
-- TRL's setting: cached reference, no checkpointing, float32 instead of its bf16 (slower on this
-  CPU), {TRL_FORWARD_ROWS} rows per forward, accumulated to {BATCH_ROWS}. One setting, not a sweep,
-  on a CPU: nothing here tells TRL's best, or anything about a GPU.
+- TRL's setting: cached reference, no checkpointing, float32 (its default is bf16; thumbs computes
+  in float32 on a CPU), {TRL_FORWARD_ROWS} rows per forward, accumulated to {BATCH_ROWS}. One
+  setting, not a sweep, on a CPU: nothing here tells TRL's best, or anything about a GPU.
 - Others' CPU seconds are what the rest of the machine used meanwhile: the wall-clock seconds of a
   run that had to share its cores are longer than those of a machine of its own, and not a
   measurement of speed.
