@@ -36,7 +36,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"runs.rundir"},
     "collect": {"feedback"},
     "prepare": ASSEMBLED,
-    "pipeline": ASSEMBLED | {"prepare"},
+    "execute": ASSEMBLED | {"prepare"},
+    "pipeline": ASSEMBLED | {"prepare", "execute"},
     # Verbs that need no torch go past the pipeline, whose imports load it.
     "cli": {"pipeline", "config", "loss_table", "feedback", "report.page"},
     "__main__": {"cli"},

@@ -4,36 +4,26 @@ feedback file -> rows -> plan -> reference pass -> steps -> model -> held-out nu
 The only place that knows every part; each part knows only what stands below it.
 """
 
-import functools
-import platform
-import shlex
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, date, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from thumbs.config import Config, dump_config, load_config
-from thumbs.core.losses import load_loss
 from thumbs.data.rows import Row
-from thumbs.data.templates import load_template
 from thumbs.errors import CheckpointError, ConfigError, ModelError, RunError
 from thumbs.evaluate.feedback_task import evaluate_feedback, task_numbers
-from thumbs.evaluate.heldout import HeldoutMetrics
 from thumbs.evaluate.intervals import newcombe_paired, wilson
-from thumbs.evaluate.score import evaluate_heldout
+from thumbs.execute import execute, micro_batch_tokens
 from thumbs.feedback.file import read_feedback
 from thumbs.feedback.importing import import_feedback
 from thumbs.feedback.inspect import check_feedback
 from thumbs.files import sha256_file, write_bytes
-from thumbs.models.load import LoadedModel, load_model, load_reference, pick_device
+from thumbs.models.load import LoadedModel, load_model, pick_device
 from thumbs.prepare import (
-    Prepared,
     describe_data,
     is_heldout,
     prepare,
@@ -42,7 +32,6 @@ from thumbs.prepare import (
 )
 from thumbs.progress import console
 from thumbs.report.page import write_report
-from thumbs.runs.checkpoint import load_latest
 from thumbs.runs.rundir import (
     RunDir,
     create_run,
@@ -51,18 +40,7 @@ from thumbs.runs.rundir import (
     require_unused,
     write_json,
 )
-from thumbs.scoring.cache import ScoreCache, cache_folder
-from thumbs.scoring.forward import Scorer, build_scorer
-from thumbs.scoring.reference import (
-    ReferenceValues,
-    freeze_reference,
-    read_frozen_reference,
-    reference_pass,
-)
-from thumbs.train.loop import Progress, train
-from thumbs.train.step import StepSettings, TrainingData
 
-AUTO_MICRO_BATCH_TOKENS = {"cpu": 4_096, "cuda": 16_384}  # padded tokens of one forward
 NUM_DEMO_PROBLEMS = 1_000
 
 __all__ = [
@@ -114,7 +92,7 @@ def train_model(
     described = describe_data(feedback, prepared, policy.identity, today)
     write_json(run.data, described)
     print_data(described)
-    return _train(run, config, prepared, policy, demo=demo)
+    return execute(run, config, prepared, policy, demo=demo)
 
 
 def resume_training(path: Path) -> dict[str, Any]:
@@ -134,7 +112,7 @@ def resume_training(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: {config.model.name_or_path} holds other weights than when the run began"
         )
-    return _train(run, config, prepared, policy)
+    return execute(run, config, prepared, policy)
 
 
 def evaluate(
@@ -171,7 +149,7 @@ def evaluate(
         policy=policy_name,
         reference=base,
         today=today,
-        micro_batch_tokens=_micro_batch_tokens(config, pick_device()),
+        micro_batch_tokens=micro_batch_tokens(config, pick_device()),
     )
     return {"feedback": task_numbers(metrics)}
 
@@ -221,135 +199,6 @@ def demo(out: Path | None, seed: int) -> dict[str, Any]:
     }
 
 
-# ---- from plan to run
-
-
-def _train(
-    run: RunDir,
-    config: Config,
-    prepared: Prepared,
-    policy: LoadedModel,
-    *,
-    demo: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    started = time.perf_counter()
-    scorer = build_scorer(policy.model, dtype=config.model.dtype)
-    if not scorer.head_last:
-        console.print("the model's own forward is used: its head does more than a projection")
-    if config.train.gradient_checkpointing:
-        policy.model.gradient_checkpointing_enable()  # type: ignore[no-untyped-call]
-    reference = _reference_values(run, config, prepared, scorer, policy)
-    tokens = _micro_batch_tokens(config, scorer.device)
-    heldout = functools.partial(
-        evaluate_heldout,
-        rows=prepared.rows,
-        members=prepared.heldout,
-        batches=prepared.heldout_batches,
-        reference=reference,
-        beta=config.loss.beta,
-        micro_batch_tokens=tokens,
-    )
-    is_own_reference = config.model.reference is None
-    before = heldout(None if is_own_reference else scorer) if prepared.heldout else None
-    checkpoint, damage = load_latest(run.checkpoints)
-    for line in damage:
-        console.print(line)
-    progress = train(
-        scorer,
-        prepared.epochs,
-        TrainingData(prepared.rows, reference),
-        config.train,
-        _step_settings(config, prepared, tokens),
-        run,
-        resume=checkpoint,
-        evaluate=lambda step: _print_heldout(step, heldout(scorer) if prepared.heldout else None),
-    )
-    after = heldout(scorer) if prepared.heldout else None
-    _save_model(run, config, policy, prepared)
-    summary = _summary(run, progress, before, after, time.perf_counter() - started)
-    write_json(run.summary, summary | {"demo": demo or None})
-    write_report(run.path)
-    keys = ("run", "model", "steps", "loss", "z0", "seconds")
-    result = {key: summary[key] for key in keys} | {"heldout": summary["heldout"]["after"]}
-    return result | {"report": str(run.report), "weights": prepared.weights}
-
-
-def _reference_values(
-    run: RunDir, config: Config, prepared: Prepared, scorer: Scorer, policy: LoadedModel
-) -> ReferenceValues:
-    """Score the plan under the reference unless the run already holds the values."""
-    if not run.reference.is_file():
-        identity = policy.identity
-        if config.model.reference is not None:
-            other = load_reference(config.model, prepared.tokenizer, device=scorer.device)
-            scorer = build_scorer(other.model, dtype=config.model.dtype)
-            identity = other.identity
-            described = read_json(run.data)
-            write_json(run.data, described | {"reference": asdict(identity)})
-        scores = reference_pass(scorer, prepared.planned, ScoreCache(cache_folder()), identity)
-        freeze_reference(run.reference, prepared.planned, scores)
-    return read_frozen_reference(run.reference, prepared.planned)
-
-
-def _step_settings(config: Config, prepared: Prepared, micro_batch_tokens: int) -> StepSettings:
-    loss = functools.partial(
-        load_loss(config.loss.name),
-        beta=config.loss.beta,
-        desirable_weight=float(prepared.weights["desirable_weight"]),
-        undesirable_weight=float(prepared.weights["undesirable_weight"]),
-    )
-    return StepSettings(
-        loss=loss,
-        beta=config.loss.beta,
-        max_grad_norm=config.train.max_grad_norm,
-        micro_batch_tokens=micro_batch_tokens,
-    )
-
-
-def _micro_batch_tokens(config: Config, device: torch.device) -> int:
-    given = config.train.micro_batch_tokens
-    return AUTO_MICRO_BATCH_TOKENS[device.type] if given == "auto" else int(given)
-
-
-def _save_model(run: RunDir, config: Config, policy: LoadedModel, prepared: Prepared) -> None:
-    policy.model.save_pretrained(run.model)
-    template = load_template(config.data.chat_template, prepared.tokenizer, today=date.today())
-    if config.data.chat_template is not None and template is not None:
-        prepared.tokenizer.chat_template = template.source  # served as it was trained
-    prepared.tokenizer.save_pretrained(run.model)
-    card = (
-        f"---\nlibrary_name: transformers\ntags: [kto, thumbs]\n---\n# {run.path.name}\n\n"
-        f"Trained by thumbs {version('thumbs')} with the loss {config.loss.name} on "
-        f"{len(prepared.training):,} rated answers, from {config.model.name_or_path}.\n"
-    )
-    write_bytes(run.model / "README.md", card.encode())
-
-
-def _summary(
-    run: RunDir,
-    progress: Progress,
-    before: HeldoutMetrics | None,
-    after: HeldoutMetrics | None,
-    seconds: float,
-) -> dict[str, Any]:
-    last = progress.last or {}
-    packages = ("thumbs", "torch", "transformers")
-    return {
-        "run": str(run.path),
-        "model": str(run.model),
-        "steps": progress.step,
-        "loss": last.get("loss"),
-        "z0": last.get("z0"),
-        "heldout": {
-            "before": before.to_dict() if before else None,
-            "after": after.to_dict() if after else None,
-        },
-        "seconds": seconds,
-        "command": shlex.join(["thumbs", *sys.argv[1:]]),
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
-    }
-
-
 # ---- the demo's numbers
 
 
@@ -386,12 +235,6 @@ def _require_context(policy: LoadedModel, rows: Sequence[Row]) -> None:
             f"{policy.identity.name_or_path}: takes {context:,} tokens, but the longest row has "
             f"{longest:,}. Set data.max_tokens={context} or less."
         )
-
-
-def _print_heldout(step: int, metrics: HeldoutMetrics | None) -> None:
-    if metrics is not None:
-        numbers = metrics.to_dict()
-        console.print(f"step {step}: held-out AUC {numbers['auc']}, accuracy {numbers['accuracy']}")
 
 
 def _next_free(base: Path) -> Path:
