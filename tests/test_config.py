@@ -116,9 +116,15 @@ def test_a_value_is_not_a_group_of_keys() -> None:
         load_config(None, ["loss.beta=1", "loss.beta.deeper=2"])
 
 
-def test_pure_bfloat16_weights_are_refused_with_the_reason() -> None:
-    with pytest.raises(ConfigError, match=r"model\.dtype is 'bfloat16': .*use auto"):
+def test_bfloat16_weights_with_plain_adamw_are_refused_by_both_keys_and_the_reason() -> None:
+    with pytest.raises(ConfigError) as error:
         load_config(None, ["model.dtype=bfloat16"])
+    assert str(error.value).startswith("--set: model.dtype is 'bfloat16' but train.optimizer is")
+    assert "leave the weights unmoved; set train.optimizer=adamw_kahan" in str(error.value)
+    assert "\n" not in str(error.value)
+    for allowed in ("bfloat16", "auto", "float32"):
+        config = load_config(None, [f"model.dtype={allowed}", "train.optimizer=adamw_kahan"])
+        assert config.model.dtype == allowed
 
 
 def test_a_file_that_is_missing_or_no_mapping_is_refused(tmp_path: Path) -> None:

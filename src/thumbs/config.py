@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from thumbs.errors import ConfigError
 from thumbs.loss_table import LOSS_TABLE
@@ -37,24 +44,13 @@ class ModelConfig(_Stage):
     reference: str | None = None
     """Folder or hub id of another reference; null is the policy exactly as loaded at step 0."""
     dtype: Literal["auto", "float32", "float64", "bfloat16"] = "auto"
-    """Trainable weights and optimizer state. auto: float32 weights, and products in bfloat16 on a
-    GPU that has it. Pure bfloat16 weights are refused: AdamW's small steps round to nothing."""
+    """Trainable weights. auto: float32 weights, and products in bfloat16 on a GPU that has it.
+    bfloat16: weights and gradients of half the size, with train.optimizer=adamw_kahan only."""
     attn_implementation: str | None = None
     """Attention of transformers: sdpa, eager, flash_attention_2 (GPU); null is sdpa where the model
     has it, else eager."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Only for models whose authors you trust."""
-
-    @field_validator("dtype")
-    @classmethod
-    def _refuse_pure_bfloat16(cls, dtype: str) -> str:
-        if dtype == "bfloat16":
-            raise ValueError(
-                "bfloat16 weights with AdamW do not move at learning rates near 5e-6 (a step is "
-                "smaller than half the spacing of bfloat16); use auto, which keeps float32 weights "
-                "and computes in bfloat16 where the device is good at it"
-            )
-        return dtype
 
 
 class DataConfig(_Stage):
@@ -130,6 +126,9 @@ class TrainConfig(_Stage):
     """Tokens (padding included) of one forward; memory and speed only, never the result."""
     group_prompts: bool = True
     """Rows of one prompt meet in one batch where the label proportion allows."""
+    optimizer: Literal["adamw", "adamw_kahan"] = "adamw"
+    """adamw_kahan: AdamW that keeps what rounding takes from bfloat16 weights, so that they move as
+    float32 weights do; the same as adamw for float32 weights."""
     learning_rate: float = Field(default=5e-6, gt=0.0)
     """Peak learning rate. 5e-6 suits 8B parameters; the smaller the model, the higher."""
     betas: tuple[Decay, Decay] = (0.9, 0.999)
@@ -168,6 +167,17 @@ class Config(_Stage):
     data: DataConfig = DataConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _bfloat16_weights_need_their_optimizer(self) -> "Config":
+        if self.model.dtype == "bfloat16" and self.train.optimizer == "adamw":
+            raise ValueError(
+                "model.dtype is 'bfloat16' but train.optimizer is 'adamw', whose steps at learning "
+                "rates near 5e-6 are smaller than half the spacing of bfloat16 and leave the "
+                "weights unmoved; set train.optimizer=adamw_kahan, or model.dtype=auto, which "
+                "keeps float32 weights and computes in bfloat16 where the device is good at it"
+            )
+        return self
 
 
 def load_config(file: Path | None, overrides: Sequence[str] = (), *, model: str = "") -> Config:
@@ -262,6 +272,8 @@ def _explain(error: ValidationError, place: str) -> str:
         nearest = same_leaf[0] if same_leaf else near[0]
         return f"{place}: unknown key {key!r}; the nearest known key is {nearest!r}"
     message = first["msg"].removeprefix("Value error, ")
+    if not path:  # keys that contradict each other; the message names them
+        return f"{place}: {message}"
     return f"{place}: {key} is {first['input']!r}: {message}"
 
 

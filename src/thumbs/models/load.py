@@ -51,7 +51,7 @@ def load_model(config: ModelConfig, *, device: torch.device) -> LoadedModel:
     _require_folder_or_hub_id(config.name_or_path)
     _require_safetensors(config.name_or_path)
     tokenizer = load_tokenizer(config)
-    dtype = torch.float64 if config.dtype == "float64" else torch.float32
+    dtype = torch.float32 if config.dtype == "auto" else getattr(torch, config.dtype)
     return _load(config, config.name_or_path, tokenizer, dtype, device)
 
 

@@ -8,27 +8,24 @@ from torch import Tensor, nn
 
 from thumbs.config import TrainConfig
 from thumbs.errors import CheckpointError
+from thumbs.train.kahan import MOMENTS, AdamWKahan, state_names
 
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
-
-def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable weights; only matrices are decayed.
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """`config.optimizer` over the trainable weights; only matrices are decayed.
 
     Source: AdamW, arXiv 1711.05101v3.
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
     matrices = [p for p in trainable if p.ndim >= 2]
     vectors = [p for p in trainable if p.ndim < 2]
-    return torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": config.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ],
-        lr=config.learning_rate,
-        betas=config.betas,
-        fused=True,
-    )
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    if config.optimizer == "adamw_kahan":
+        return AdamWKahan(groups, lr=config.learning_rate, betas=config.betas)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
 
 
 def learning_rate(step: int, num_steps: int, config: TrainConfig) -> float:
@@ -60,7 +57,7 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
         f"{name}/{moment}": optimizer.state[parameter][moment]
         for name, parameter in model.named_parameters()
         if parameter in optimizer.state
-        for moment in MOMENTS
+        for moment in _moments(optimizer, parameter)
     }
 
 
@@ -75,9 +72,14 @@ def restore_optimizer(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        missing = [moment for moment in MOMENTS if f"{name}/{moment}" not in tensors]
+        moments = _moments(optimizer, parameter)
+        missing = [moment for moment in moments if f"{name}/{moment}" not in tensors]
         if missing:
             raise CheckpointError(f"the checkpoint holds no {missing[0]} of weight {name!r}")
         optimizer.state[parameter] = {
-            moment: tensors[f"{name}/{moment}"].to(parameter.device) for moment in MOMENTS
+            moment: tensors[f"{name}/{moment}"].to(parameter.device) for moment in moments
         }
+
+
+def _moments(optimizer: torch.optim.Optimizer, parameter: Tensor) -> tuple[str, ...]:
+    return state_names(parameter) if isinstance(optimizer, AdamWKahan) else MOMENTS

@@ -106,13 +106,22 @@ def train_step(
         torch.autograd.backward(weighted.sum() / len(rows))
         losses[forward] = weighted.detach().double().cpu()
         log_ratio[forward] = inputs.log_ratio().detach().double().cpu()
-    grad_norm = torch.nn.utils.clip_grad_norm_(
-        [p for p in scorer.parameters() if p.requires_grad], settings.max_grad_norm
-    )
+    trained = [p for p in scorer.parameters() if p.grad is not None]
+    grad_norm = gradient_norm(trained)
+    torch.nn.utils.clip_grads_with_norm_(trained, settings.max_grad_norm, grad_norm)
     if not torch.isfinite(grad_norm):
         _refuse("the gradient", rows)
     optimizer.step()
     return _result(batch, baselines, rows, losses, log_ratio, z0.cpu(), settings, grad_norm, tokens)
+
+
+def gradient_norm(parameters: Sequence[Tensor]) -> Tensor:
+    """() Euclidean norm of all gradients, summed in float32 or wider whatever their dtype."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    wide = [torch.promote_types(g.dtype, torch.float32) for g in gradients]
+    norms = [torch.linalg.vector_norm(g, dtype=w) for g, w in zip(gradients, wide, strict=True)]
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return total
 
 
 def mismatched_sums(scorer: Scorer, pairs: Sequence[tuple[int, int]], data: TrainingData) -> Tensor:
