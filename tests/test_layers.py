@@ -12,7 +12,7 @@ import thumbs
 
 SOURCE = Path(thumbs.__file__).parent
 
-EVERYWHERE = {"errors", "files", "progress"}
+EVERYWHERE = {"errors", "files", "progress", "yaml_text"}
 ASSEMBLED = {
     *("config", "loss_table", "core", "feedback", "data", "models", "scoring", "runs"),
     *("train", "evaluate", "demo", "report", "collect"),
@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "progress": set(),
+    "yaml_text": set(),
     "loss_table": set(),
     "config": {"loss_table"},
     "core": set(),
@@ -44,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 NO_TORCH = [
     *("thumbs.config", "thumbs.loss_table", "thumbs.errors", "thumbs.files", "thumbs.progress"),
+    "thumbs.yaml_text",
     *("thumbs.runs.rundir", "thumbs.report.page"),
 ]
 

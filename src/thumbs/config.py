@@ -4,10 +4,9 @@ In: a YAML file, `--set a.b=value` overrides. Out: a validated `Config`. Importa
 """
 
 import difflib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -15,12 +14,14 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from thumbs.errors import ConfigError
-from thumbs.loss_table import LOSS_TABLE
+from thumbs.loss_table import LOSS_TABLE, loss_needs
+from thumbs.yaml_text import UNREADABLE, parse_yaml, read_yaml
 
 Auto = Literal["auto"]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -30,6 +31,18 @@ class _Stage(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_lookalikes(cls, value: Any, info: ValidationInfo) -> Any:
+        """true is no 1 and "" no name, though both would pass for one."""
+        field = cls.model_fields[str(info.field_name)]
+        parts = value if isinstance(value, list) else [value]
+        if field.annotation is not bool and any(isinstance(part, bool) for part in parts):
+            raise ValueError("true and false are no value here; give a number or a name")
+        if value == "" and field.default is None:
+            raise ValueError("an empty text is no value here; give one, or null")
+        return value
 
 
 class ModelConfig(_Stage):
@@ -116,7 +129,7 @@ class LossConfig(_Stage):
 class TrainConfig(_Stage):
     """The optimizer and the order of work."""
 
-    epochs: int = Field(default=1, ge=1)
+    epochs: int = Field(default=1, ge=1, le=100_000)
     """Passes over the training rows."""
     max_steps: int | None = Field(default=None, ge=1)
     """Stop after this many optimizer steps; null runs every epoch to its end."""
@@ -141,7 +154,7 @@ class TrainConfig(_Stage):
     """Share of the steps over which the learning rate rises from 0."""
     max_grad_norm: float = Field(default=1.0, gt=0.0)
     """The gradient is scaled down to this Euclidean norm where it is longer."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Split, order, pairings, sampling: same seed and machine, same bytes."""
     save_every: int | None = Field(default=None, ge=1)
     """Steps between checkpoints; null saves at the end of every epoch."""
@@ -169,15 +182,54 @@ class Config(_Stage):
     train: TrainConfig = TrainConfig()
 
     @model_validator(mode="after")
-    def _bfloat16_weights_need_their_optimizer(self) -> "Config":
-        if self.model.dtype == "bfloat16" and self.train.optimizer == "adamw":
-            raise ValueError(
-                "model.dtype is 'bfloat16' but train.optimizer is 'adamw', whose steps at learning "
-                "rates near 5e-6 are smaller than half the spacing of bfloat16 and leave the "
-                "weights unmoved; set train.optimizer=adamw_kahan, or model.dtype=auto, which "
-                "keeps float32 weights and computes in bfloat16 where the device is good at it"
-            )
+    def _refuse_contradictions(self) -> Self:
+        for contradiction in _contradictions(self):
+            raise ValueError(contradiction)
         return self
+
+
+def _contradictions(config: Config) -> Iterator[str]:
+    """Settings that are fine alone and not together: which, why, what to do."""
+    data, loss, train = config.data, config.loss, config.train
+    if config.model.dtype == "bfloat16" and train.optimizer == "adamw":
+        yield (
+            "model.dtype is 'bfloat16' but train.optimizer is 'adamw', whose steps at learning "
+            "rates near 5e-6 are smaller than half the spacing of bfloat16 and leave the "
+            "weights unmoved; set train.optimizer=adamw_kahan, or model.dtype=auto, which "
+            "keeps float32 weights and computes in bfloat16 where the device is good at it"
+        )
+    if data.min_completion_tokens >= data.max_tokens:
+        yield (
+            f"data.min_completion_tokens is {data.min_completion_tokens}, but data.max_tokens is "
+            f"{data.max_tokens}, and the prompt needs a token too; raise data.max_tokens"
+        )
+    if loss.desirable_weight == 0 and loss.undesirable_weight == 0:
+        yield (
+            "loss.desirable_weight and loss.undesirable_weight are both 0.0, so nothing would be "
+            "learned; give one of them a number above 0, or auto"
+        )
+    rows = loss.z0.group_rows
+    if rows is not None and rows > train.batch_size:
+        yield (
+            f"loss.z0.group_rows is {rows}, but train.batch_size is {train.batch_size}, and a "
+            "group lies within a batch; lower loss.z0.group_rows, or null for the whole batch"
+        )
+    if rows is not None and (loss.z0.estimator == "zero" or not loss_needs(loss.name).mismatched):
+        cause = "loss.z0.estimator=zero" if loss_needs(loss.name).mismatched else loss.name
+        yield (
+            f"loss.z0.group_rows is {rows}, but {cause} estimates no z0, so there are no groups; "
+            "leave loss.z0.group_rows out"
+        )
+    if train.warmup_fraction == 1 and train.schedule != "constant":
+        yield (
+            f"train.warmup_fraction is 1, which leaves no step for train.schedule="
+            f"{train.schedule}; lower it, or set train.schedule=constant"
+        )
+    if train.eval_every is not None and data.heldout_fraction == 0:
+        yield (
+            f"train.eval_every is {train.eval_every}, but data.heldout_fraction is 0, so there is "
+            "nothing to evaluate on; raise data.heldout_fraction, or leave train.eval_every out"
+        )
 
 
 def load_config(file: Path | None, overrides: Sequence[str] = (), *, model: str = "") -> Config:
@@ -186,24 +238,31 @@ def load_config(file: Path | None, overrides: Sequence[str] = (), *, model: str 
     Raises:
         ConfigError: a file, key or value that cannot be used; names the nearest known key.
     """
-    tree = _read_yaml(file) if file else {}
-    place = str(file) if file else "--set"
+    tree = read_yaml(file, advice="Give --config a YAML file of settings.") if file else {}
+    places: dict[str, str] = {}
     if model:
         _assign(tree, "model.name_or_path", model, place="--model")
+        places["model.name_or_path"] = "--model"
     for override in overrides:
         key, sign, value = override.partition("=")
         if not sign or not key.strip():
             raise ConfigError(f"--set {override}: is not of the form a.b=value")
         _assign(tree, key.strip(), _parse_value(override, value), place="--set")
-    return validate_config(tree, place)
+        places[key.strip()] = "--set"
+    return validate_config(tree, str(file) if file else "--set", places)
 
 
-def validate_config(tree: Mapping[str, Any], place: str) -> Config:
-    """A `Config` from nested keys; the first thing wrong with them is a one-line `ConfigError`."""
+def validate_config(
+    tree: Mapping[str, Any], place: str, places: Mapping[str, str] | None = None
+) -> Config:
+    """A `Config` from nested keys; the first thing wrong with them is a one-line `ConfigError`.
+
+    place: where the keys stand. places: dotted keys that stand elsewhere, and where.
+    """
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error, place)) from None
+        raise ConfigError(_explain(error, place, places or {})) from None
 
 
 def dump_config(config: Config) -> str:
@@ -216,35 +275,10 @@ def config_schema() -> dict[str, Any]:
     return Config.model_json_schema()
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
-    except FileNotFoundError:
-        raise ConfigError(f"{file}: no such file. Give --config a YAML file.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file}: is not readable YAML: {' '.join(str(error).split())}") from None
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{file}: holds {type(tree).__name__}, but a mapping of keys is needed")
-    return tree
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 5e-6 as a number, as people write it (YAML 1.1 wants 5.0e-6)."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
 def _parse_value(override: str, text: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
+        return parse_yaml(text)
+    except UNREADABLE:
         raise ConfigError(f"--set {override}: the value is not readable YAML; quote it") from None
 
 
@@ -260,21 +294,48 @@ def _assign(tree: dict[str, Any], dotted: str, value: Any, *, place: str) -> Non
     tree[last] = value
 
 
-def _explain(error: ValidationError, place: str) -> str:
-    first = error.errors()[0]
-    path = [str(part) for part in first["loc"] if part not in ("float", "int", "literal['auto']")]
+def _explain(error: ValidationError, place: str, places: Mapping[str, str]) -> str:
+    """The first error in words; a value that fits none of several types has one error for each."""
+    found = error.errors(include_url=False)
+    first, path = found[0], _key_path(found[0]["loc"])
     key = ".".join(path)
+    words = f"{key}." if path else first["msg"]  # keys that contradict each other: named there
+    here = (at for k, at in places.items() if (words.startswith(f"{k}.") if path else k in words))
+    place = next(here, place)
     if first["type"] == "extra_forbidden":
-        known = _known_keys(Config)
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-        leaf = difflib.get_close_matches(path[-1], [k.rsplit(".", 1)[-1] for k in known], n=1)
-        same_leaf = [k for k in known if leaf and k.endswith("." + leaf[0])]
-        nearest = same_leaf[0] if same_leaf else near[0]
-        return f"{place}: unknown key {key!r}; the nearest known key is {nearest!r}"
-    message = first["msg"].removeprefix("Value error, ")
-    if not path:  # keys that contradict each other; the message names them
-        return f"{place}: {message}"
-    return f"{place}: {key} is {first['input']!r}: {message}"
+        return f"{place}: unknown key {key!r}; {_nearest(path)}"
+    same = [part["msg"] for part in found if _key_path(part["loc"]) == path]
+    message = same[0].removeprefix("Value error, ")
+    message += "".join(", or " + part.removeprefix("Input should be ") for part in same[1:])
+    if first["type"] == "model_type":
+        message = f"must be a group of keys: {', '.join(_keys_below(path))}"
+    elif first["type"] == "invalid_key":
+        return f"{place}: unknown key {key!r}; {_nearest(path[:-1] or path)}"
+    return f"{place}: {key} is {first['input']!r:.80}: {message}" if path else f"{place}: {message}"
+
+
+def _key_path(location: Sequence[int | str]) -> list[str]:
+    """Where an error is, without the type that was tried."""
+    return [str(part) for part in location if part not in ("float", "int", "literal['auto']")]
+
+
+def _nearest(path: Sequence[str]) -> str:
+    """The known key that looks like an unknown one, or those allowed in its place."""
+    known = [*_known_keys(Config), *(name for name in Config.model_fields if name != path[0])]
+    leaf = difflib.get_close_matches(path[-1], [k.rsplit(".", 1)[-1] for k in known], n=1)
+    same_leaf = [k for k in known if leaf and f".{k}".endswith("." + leaf[0])]
+    near = same_leaf[:1] or difflib.get_close_matches(".".join(path), known, n=1, cutoff=0.8)
+    if near:
+        return f"the nearest known key is {near[0]!r}"
+    group = ".".join(path[:-1])
+    return f"allowed{f' in {group}' if group else ''}: {', '.join(_keys_below(path[:-1]))}"
+
+
+def _keys_below(path: Sequence[str]) -> list[str]:
+    """The keys of a group, without the group's name."""
+    prefix = "".join(f"{part}." for part in path)
+    below = [k.removeprefix(prefix) for k in _known_keys(Config) if k.startswith(prefix)]
+    return list(dict.fromkeys(k.split(".")[0] for k in below))
 
 
 def _known_keys(stage: type[BaseModel], prefix: str = "") -> list[str]:

@@ -55,7 +55,7 @@ def test_constant_stays_after_the_warm_up() -> None:
 
 
 def test_the_warm_up_may_be_the_whole_run() -> None:
-    assert rates(4, warmup_fraction=1.0) == [2, 4, 6, 8]
+    assert rates(4, schedule="constant", warmup_fraction=1.0) == [2, 4, 6, 8]
 
 
 def test_a_share_of_a_step_is_rounded_up_but_not_its_rounding_error() -> None:
