@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import HyperCLOVAXConfig
 from typer.testing import CliRunner
 
 from thumbs import pipeline
@@ -20,7 +21,7 @@ from thumbs.errors import CheckpointError, ConfigError, FeedbackError, OutputErr
 from thumbs.feedback.file import write_feedback
 from thumbs.feedback.record import Feedback, with_defaults
 from thumbs.models.load import load_model
-from thumbs.models.tiny import save_tiny
+from thumbs.models.tiny import random_model, save_tiny, tiny_tokenizer
 from thumbs.runs.rundir import read_json, read_metrics
 from thumbs.train.step import train_step
 
@@ -142,6 +143,29 @@ def test_bfloat16_weights_are_trained_saved_and_scored_as_bfloat16(
     evaluated = pipeline.evaluate(str(run), feedback=again)["feedback"]
     assert evaluated["n"] == 60
     assert evaluated["value"] > 0.9
+
+
+def test_a_run_says_that_its_models_head_is_not_one_it_knows(
+    tmp_path: Path, feedback: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # HyperCLOVA X multiplies its logits by the key that Granite divides by.
+    shape = {"hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 2}
+    config = HyperCLOVAXConfig(
+        **shape,  # type: ignore[arg-type]
+        vocab_size=512,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        logits_scaling=0.5,
+    )
+    random_model(config).save_pretrained(tmp_path / "other")
+    tiny_tokenizer().save_pretrained(tmp_path / "other")
+    settings = load_config(None, [*SETTINGS, "train.max_steps=1"], model=str(tmp_path / "other"))
+    pipeline.train_model(feedback, settings, tmp_path / "run")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the model's own forward is used: its head does more than a projection" in said
+    assert read_metrics(tmp_path / "run" / "metrics.jsonl")[0]["margin"] == pytest.approx(
+        0, abs=1e-4
+    )
 
 
 def test_sigterm_finishes_the_step_saves_and_exits_75(

@@ -56,8 +56,8 @@ def execute(
     """
     started = time.perf_counter()
     scorer = build_scorer(policy.model, dtype=config.model.dtype)
-    if not scorer.head_last:
-        console.print("the model's own forward is used: its head does more than a projection")
+    for note in scorer.notes():
+        console.print(note)
     if config.train.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable()  # type: ignore[no-untyped-call]
     reference = _reference_values(run, config, prepared, scorer, policy)

@@ -183,6 +183,10 @@ def test_a_model_without_sdpa_is_loaded_with_eager_attention(saved: Path, tmp_pa
     build(gemma2).save_pretrained(tmp_path)
     config = config_for(tmp_path, tokenizer=str(saved))
     assert load_model(config, device=CPU).model.config._attn_implementation == "eager"
+    # sdpa has no soft cap of attention scores: asked for by name, it is refused.
+    refused = config_for(tmp_path, tokenizer=str(saved), attn_implementation="sdpa")
+    with pytest.raises(ModelError, match="does not support an attention implementation"):
+        load_model(refused, device=CPU)
     assert load_model(config_for(saved), device=CPU).model.config._attn_implementation == "sdpa"
 
 

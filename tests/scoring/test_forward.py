@@ -108,7 +108,8 @@ def test_what_shares_a_forward_does_not_change_a_score(family: str) -> None:
         for i, completion in enumerate(COMPLETIONS):
             alone = scorer([PROMPTS[PROMPT_OF[i]]], [completion], [0])
             got = together.logps[i, : len(completion)]
-            torch.testing.assert_close(got, alone.logps[0], rtol=0.0, atol=2e-6)
+            # Log-probs reach -11, where float32 values lie 1e-6 apart.
+            torch.testing.assert_close(got, alone.logps[0], rtol=0.0, atol=5e-6)
 
 
 @pytest.mark.parametrize("head_last", [True, False])

@@ -16,8 +16,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from thumbs.core.logprobs import completion_logps
 from thumbs.data.plan import micro_batches
-
-PROBE_TOLERANCE_NATS = 1e-3  # float32 paths differ by about 1e-5; a forgotten soft cap by 1e-1
+from thumbs.scoring.probe import head_last_agrees
+from thumbs.scoring.rope import LengthDependentRope
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Scorer(nn.Module):
         self.model = model
         self.autocast = autocast
         self.head_last = True
+        self.rope = LengthDependentRope(model)
 
     @property
     def device(self) -> torch.device:
@@ -57,34 +58,23 @@ class Scorer(nn.Module):
         Every prompt and completion holds at least one token. Padding goes to the right, where
         causal attention never looks, so the result does not depend on what shares the forward.
         """
-        starts = [len(prompts[p]) for p in prompt_of]
         pairs = zip(prompt_of, completions, strict=True)
         joined = [torch.tensor([*prompts[p], *completion]) for p, completion in pairs]
-        input_ids = pad_sequence(joined, batch_first=True).to(self.device)  # (C, L)
-        # Position t of a sequence predicts token t + 1.
-        row = [i for i, c in enumerate(completions) for _ in c]
-        at = [starts[i] - 1 + t for i, c in enumerate(completions) for t in range(len(c))]
-        rows = torch.tensor(row, device=self.device)  # (N,), N completion tokens in all
-        positions = torch.tensor(at, device=self.device)  # (N,)
-        with self._autocast():
-            token_logps = self._token_logps(input_ids, rows, positions)  # (N,)
+        starts = [len(prompts[p]) for p in prompt_of]
+        token_logps = self._token_logps(joined, starts)  # (N,), N completion tokens in all
         lengths = torch.tensor([len(c) for c in completions], device=self.device)
         mask = torch.arange(int(lengths.max()), device=self.device) < lengths[:, None]  # (C, T)
         padded = token_logps.new_zeros(mask.shape).masked_scatter(mask, token_logps)
         return TokenLogps(padded, mask)
 
-    def _token_logps(self, input_ids: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
-        targets = input_ids[rows, positions + 1]  # (N,)
-        if not self.head_last:
-            logits = self.model(input_ids=input_ids, use_cache=False).logits  # (C, L, V)
-            wide = logits[rows, positions].to(torch.promote_types(logits.dtype, torch.float32))
-            return torch.log_softmax(wide, dim=-1).gather(-1, targets[:, None])[:, 0]
-        decoder = self.model.base_model
-        hidden = decoder(input_ids=input_ids, use_cache=False).last_hidden_state  # (C, L, H)
+    def head_logps(self, states: Tensor, targets: Tensor) -> Tensor:
+        """(N,) log-probs of `targets` (N,) from the decoder's states (N, H) before them."""
         head = self.model.get_output_embeddings()
         scale, softcap = _logit_shape(self.model.config.get_text_config())
+        if self.autocast is None:
+            states = states.to(head.weight.dtype)  # Mamba adds its layers up in float32
         return completion_logps(
-            hidden[rows, positions],  # (N, H)
+            states,
             head.weight,
             targets,
             head_bias=getattr(head, "bias", None),
@@ -92,7 +82,51 @@ class Scorer(nn.Module):
             softcap=softcap,
         )
 
-    def _autocast(self) -> Any:
+    def notes(self) -> list[str]:
+        """What a run says about how its model is computed, if it is out of the ordinary."""
+        notes = []
+        if not self.head_last:
+            notes.append("the model's own forward is used: its head does more than a projection")
+        if self.rope:
+            notes.append(f"the model has {self.rope}; rows that differ in that share no forward")
+        return notes
+
+    def _token_logps(self, joined: Sequence[Tensor], starts: Sequence[int]) -> Tensor:
+        """(N,) log-probs of what follows position `starts[i]` of each sequence, in their order."""
+        if not self.rope:
+            return self._one_forward(joined, starts)
+        together: dict[tuple[int, ...], list[int]] = {}
+        for i, ids in enumerate(joined):
+            together.setdefault(self.rope.frequencies(len(ids)), []).append(i)
+        parts: list[Tensor] = [joined[0]] * len(joined)
+        for members in together.values():
+            self.rope.forget()
+            of_members = [starts[i] for i in members]
+            logps = self._one_forward([joined[i] for i in members], of_members)
+            sizes = [len(joined[i]) - start for i, start in zip(members, of_members, strict=True)]
+            for i, part in zip(members, torch.split(logps, sizes), strict=True):
+                parts[i] = part
+        return torch.cat(parts)
+
+    def _one_forward(self, joined: Sequence[Tensor], starts: Sequence[int]) -> Tensor:
+        input_ids = pad_sequence(list(joined), batch_first=True).to(self.device)  # (C, L)
+        # Position t of a sequence predicts token t + 1.
+        spans = [range(start - 1, len(ids) - 1) for start, ids in zip(starts, joined, strict=True)]
+        row = [i for i, span in enumerate(spans) for _ in span]
+        rows = torch.tensor(row, device=self.device)  # (N,)
+        positions = torch.tensor([t for span in spans for t in span], device=self.device)  # (N,)
+        targets = input_ids[rows, positions + 1]  # (N,)
+        with self.compute():
+            if self.head_last:
+                decoder = self.model.base_model
+                hidden = decoder(input_ids=input_ids, use_cache=False).last_hidden_state
+                return self.head_logps(hidden[rows, positions], targets)  # from (C, L, H)
+            logits = self.model(input_ids=input_ids, use_cache=False).logits  # (C, L, V)
+            wide = logits[rows, positions].to(torch.promote_types(logits.dtype, torch.float32))
+            return torch.log_softmax(wide, dim=-1).gather(-1, targets[:, None])[:, 0]
+
+    def compute(self) -> Any:
+        """The context of a forward: autocast where it is on."""
         if self.autocast is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.autocast)
@@ -106,7 +140,9 @@ def build_scorer(model: Any, *, dtype: str = "auto") -> Scorer:
     on_gpu = next(model.parameters()).device.type == "cuda"
     in_bfloat16 = dtype == "auto" and on_gpu and torch.cuda.is_bf16_supported()
     scorer = Scorer(model, autocast=torch.bfloat16 if in_bfloat16 else None)
-    scorer.head_last = _probe_agrees(scorer)
+    all_wide = all(weight.dtype.itemsize >= 4 for weight in model.parameters())
+    with nullcontext() if all_wide else scorer.compute():  # float32 tells more than autocast
+        scorer.head_last = head_last_agrees(model, scorer.head_logps)
     return scorer
 
 
@@ -132,24 +168,10 @@ def score_in_micro_batches(
 def _logit_shape(config: Any) -> tuple[float, float | None]:
     """How the model scales and caps its logits: (factor, soft cap or None).
 
-    Gemma 2 caps (final_logit_softcapping); Cohere multiplies (logit_scale); Granite divides
-    (logits_scaling). Whatever else a model does shows in the probe.
+    Gemma 2 caps (final_logit_softcapping), RecurrentGemma too (logits_soft_cap); Cohere multiplies
+    (logit_scale); Granite divides (logits_scaling). Whatever else a model does shows in the probe.
     """
-    scale = getattr(config, "logit_scale", None) or 1.0
-    scale /= getattr(config, "logits_scaling", None) or 1.0
-    return scale, getattr(config, "final_logit_softcapping", None)
-
-
-def _probe_agrees(scorer: Scorer) -> bool:
-    """Score two made-up rows head-last and plainly; True where they agree."""
-    if scorer.model.get_output_embeddings() is None or scorer.model.base_model is scorer.model:
-        return False
-    vocabulary = scorer.model.get_input_embeddings().weight.shape[0]
-    ids = [(7919 * i + 13) % vocabulary for i in range(24)]  # spread over the vocabulary
-    prompts, completions = [ids[:5], ids[5:8]], [ids[8:19], ids[19:24]]
-    with torch.no_grad():
-        head_last = scorer(prompts, completions, range(2)).logps
-        scorer.head_last = False
-        plain = scorer(prompts, completions, range(2)).logps
-    tolerance = PROBE_TOLERANCE_NATS if scorer.autocast is None else 0.1
-    return bool(torch.allclose(head_last, plain, rtol=0.0, atol=tolerance))
+    keys = ("logit_scale", "logits_scaling", "final_logit_softcapping", "logits_soft_cap")
+    found = [getattr(config, key, None) for key in keys]
+    factor, divisor, *caps = [n if isinstance(n, int | float) and n > 0 else None for n in found]
+    return (factor or 1.0) / (divisor or 1.0), caps[0] or caps[1]
