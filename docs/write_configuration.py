@@ -33,7 +33,8 @@ def _sections(stage: type[BaseModel], prefix: str) -> list[str]:
     values, groups = [], []
     for name, field in stage.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        kind = next((k for k in typing.get_args(kind) if _is_group(k)), kind)
+        if _is_group(kind):
             groups += _sections(kind, f"{prefix}{name}.")
         else:
             values.append(_line(prefix + name, field))
@@ -41,6 +42,10 @@ def _sections(stage: type[BaseModel], prefix: str) -> list[str]:
         return groups
     table = "| key | default | values | meaning |\n|---|---|---|---|\n" + "".join(values)
     return [f"\n## {prefix.rstrip('.')}\n\n{stage.__doc__}\n\n{table}", *groups]
+
+
+def _is_group(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _line(key: str, field: FieldInfo) -> str:

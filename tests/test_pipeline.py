@@ -89,11 +89,11 @@ def test_pitfall_22_a_run_stopped_midway_ends_with_the_same_bytes(
     step = train_step
     done: list[int] = []
 
-    def stop_in_the_eighth(*args: object) -> object:
+    def stop_in_the_eighth(*args: object, **keywords: object) -> object:
         done.append(1)
         if len(done) == 8:
             raise KeyboardInterrupt
-        return step(*args)  # type: ignore[arg-type]
+        return step(*args, **keywords)  # type: ignore[arg-type]
 
     monkeypatch.setattr("thumbs.train.loop.train_step", stop_in_the_eighth)
     with pytest.raises(KeyboardInterrupt):

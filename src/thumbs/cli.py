@@ -31,6 +31,9 @@ app = typer.Typer(
 out_console = Console(highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="A setting: train.epochs=2 (repeatable).")
+]
 FeedbackFile = Annotated[Path, typer.Argument(help="Feedback file: .jsonl, .jsonl.gz, .parquet.")]
 
 
@@ -115,12 +118,13 @@ def _near_or_allowed(found: str, known: Sequence[str]) -> str:
 def demo(
     out: Annotated[Path | None, typer.Option(help="Run folder; default: the next free.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Order, sampling and problems.")] = 0,
+    set_: Settings = None,
     json: Json = False,
 ) -> None:
     """The embedded model gets better from the embedded feedback log; no network."""
     from thumbs import pipeline
 
-    result = pipeline.demo(out, seed)
+    result = pipeline.demo(out, seed, set_ or [])
     if json:
         _print_json(result)
     else:
@@ -195,9 +199,7 @@ def train(
     model: Annotated[str, typer.Option(help="Model folder or hub id.")] = "",
     out: Annotated[Path | None, typer.Option(help="Run folder to make.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting: train.epochs=2 (repeatable).")
-    ] = None,
+    set_: Settings = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this run.")] = None,
     json: Json = False,
 ) -> None:

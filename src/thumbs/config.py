@@ -3,7 +3,6 @@
 In: a YAML file, `--set a.b=value` overrides. Out: a validated `Config`. Importable without torch.
 """
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,12 +18,15 @@ from pydantic import (
     model_validator,
 )
 
+from thumbs.config_errors import explain
 from thumbs.errors import ConfigError
 from thumbs.loss_table import LOSS_TABLE, loss_needs
 from thumbs.yaml_text import UNREADABLE, parse_yaml, read_yaml
 
 Auto = Literal["auto"]
+AdapterInit = Literal["default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_16"]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
+LORA_LEARNING_RATE = 5e-5
 
 
 class _Stage(BaseModel):
@@ -43,6 +45,30 @@ class _Stage(BaseModel):
         if value == "" and field.default is None:
             raise ValueError("an empty text is no value here; give one, or null")
         return value
+
+
+class LoraConfig(_Stage):
+    """Low-rank adapters are trained, the model's own weights stay (arXiv 2106.09685v2). Any key of
+    this group switches them on; `model.lora={}` takes the defaults."""
+
+    r: int = Field(default=16, ge=1)
+    """Rank of an adapter; more learns more and takes more memory."""
+    alpha: float = Field(default=32.0, gt=0.0)
+    """An adapter's output is scaled by alpha / r."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of an adapter's inputs zeroed in the forward that is differentiated, drawn per step,
+    row and layer. Every other dropout of a model is off."""
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    """Names of the layers that get an adapter, such as [q_proj, v_proj]; all-linear is every linear
+    layer but the head."""
+    modules_to_save: list[str] = []
+    """Names of layers that are trained whole beside the adapters and saved with them."""
+    init: AdapterInit = "default"
+    """How adapters start. default, gaussian, orthogonal: at no change. pissa (arXiv 2404.02948v4),
+    its faster pissa_niter_16 and olora (arXiv 2406.01775v1): from the main directions of the
+    weights; saved as plain adapters of twice the rank."""
+    merge: bool = False
+    """Save the model with its adapters merged in RUN/model, the adapters in RUN/adapter."""
 
 
 class ModelConfig(_Stage):
@@ -64,6 +90,14 @@ class ModelConfig(_Stage):
     has it, else eager."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Only for models whose authors you trust."""
+    adapter: str | None = None
+    """Folder or hub id of a LoRA adapter (peft, safetensors) that is put on the model and trained
+    on; the reference has it too, as it is at step 0."""
+    lora: LoraConfig | None = None
+    """Train new adapters and leave the model's own weights as they are; null trains the weights."""
+    quantization: Literal["nf4", "int8"] | None = None
+    """Hold the frozen weights in 4 or 8 bits (QLoRA, arXiv 2305.14314v1; bitsandbytes, extra
+    [quant]). Needs adapters: quantized weights cannot be trained."""
 
 
 class DataConfig(_Stage):
@@ -143,7 +177,8 @@ class TrainConfig(_Stage):
     """adamw_kahan: AdamW that keeps what rounding takes from bfloat16 weights, so that they move as
     float32 weights do; the same as adamw for float32 weights."""
     learning_rate: float = Field(default=5e-6, gt=0.0)
-    """Peak learning rate. 5e-6 suits 8B parameters; the smaller the model, the higher."""
+    """Peak learning rate. 5e-6 suits 8B parameters; the smaller the model, the higher. Where
+    adapters are trained the default is 5e-5."""
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Decay of AdamW's two moments."""
     weight_decay: float = Field(default=0.0, ge=0.0)
@@ -181,17 +216,35 @@ class Config(_Stage):
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
 
+    @property
+    def trains_adapters(self) -> bool:
+        """Whether adapters are trained, and the model's own weights stay."""
+        return self.model.lora is not None or self.model.adapter is not None
+
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:
         for contradiction in _contradictions(self):
             raise ValueError(contradiction)
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _adapters_learn_faster(cls, tree: Any) -> Any:
+        model, train = ((tree.get(key) or {}) for key in ("model", "train"))
+        if not isinstance(model, dict) or not isinstance(train, dict):
+            return tree
+        trains_adapters = model.get("lora") is not None or model.get("adapter") is not None
+        if trains_adapters and train.get("learning_rate") is None:
+            return {**tree, "train": {**train, "learning_rate": LORA_LEARNING_RATE}}
+        return tree
+
 
 def _contradictions(config: Config) -> Iterator[str]:
     """Settings that are fine alone and not together: which, why, what to do."""
+    yield from _adapter_contradictions(config)
     data, loss, train = config.data, config.loss, config.train
-    if config.model.dtype == "bfloat16" and train.optimizer == "adamw":
+    in_bfloat16 = config.model.dtype == "bfloat16" and not config.trains_adapters
+    if in_bfloat16 and train.optimizer == "adamw":
         yield (
             "model.dtype is 'bfloat16' but train.optimizer is 'adamw', whose steps at learning "
             "rates near 5e-6 are smaller than half the spacing of bfloat16 and leave the "
@@ -232,6 +285,25 @@ def _contradictions(config: Config) -> Iterator[str]:
         )
 
 
+def _adapter_contradictions(config: Config) -> Iterator[str]:
+    model = config.model
+    if model.lora is not None and model.adapter is not None:
+        yield (
+            "model.lora and model.adapter exclude each other: a loaded adapter brings its own "
+            "rank and layers; leave one of them out"
+        )
+    if model.quantization is not None and not config.trains_adapters:
+        yield (
+            f"model.quantization is {model.quantization!r} without adapters, but quantized "
+            "weights cannot be trained; set model.lora={} too"
+        )
+    if model.quantization is not None and model.lora is not None and model.lora.merge:
+        yield (
+            "model.lora.merge and model.quantization exclude each other: a merge would round the "
+            "adapters to the quantized grid; merge RUN/model onto the full model afterwards"
+        )
+
+
 def load_config(file: Path | None, overrides: Sequence[str] = (), *, model: str = "") -> Config:
     """The configuration of `file`, changed by `--set key=value` overrides and `--model`.
 
@@ -262,7 +334,7 @@ def validate_config(
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error, place, places or {})) from None
+        raise ConfigError(explain(error, Config, place, places or {})) from None
 
 
 def dump_config(config: Config) -> str:
@@ -292,58 +364,3 @@ def _assign(tree: dict[str, Any], dotted: str, value: Any, *, place: str) -> Non
             raise ConfigError(f"{place} {dotted}: {name!r} is a value, not a group of keys")
         tree = child
     tree[last] = value
-
-
-def _explain(error: ValidationError, place: str, places: Mapping[str, str]) -> str:
-    """The first error in words; a value that fits none of several types has one error for each."""
-    found = error.errors(include_url=False)
-    first, path = found[0], _key_path(found[0]["loc"])
-    key = ".".join(path)
-    words = f"{key}." if path else first["msg"]  # keys that contradict each other: named there
-    here = (at for k, at in places.items() if (words.startswith(f"{k}.") if path else k in words))
-    place = next(here, place)
-    if first["type"] == "extra_forbidden":
-        return f"{place}: unknown key {key!r}; {_nearest(path)}"
-    same = [part["msg"] for part in found if _key_path(part["loc"]) == path]
-    message = same[0].removeprefix("Value error, ")
-    message += "".join(", or " + part.removeprefix("Input should be ") for part in same[1:])
-    if first["type"] == "model_type":
-        message = f"must be a group of keys: {', '.join(_keys_below(path))}"
-    elif first["type"] == "invalid_key":
-        return f"{place}: unknown key {key!r}; {_nearest(path[:-1] or path)}"
-    return f"{place}: {key} is {first['input']!r:.80}: {message}" if path else f"{place}: {message}"
-
-
-def _key_path(location: Sequence[int | str]) -> list[str]:
-    """Where an error is, without the type that was tried."""
-    return [str(part) for part in location if part not in ("float", "int", "literal['auto']")]
-
-
-def _nearest(path: Sequence[str]) -> str:
-    """The known key that looks like an unknown one, or those allowed in its place."""
-    known = [*_known_keys(Config), *(name for name in Config.model_fields if name != path[0])]
-    leaf = difflib.get_close_matches(path[-1], [k.rsplit(".", 1)[-1] for k in known], n=1)
-    same_leaf = [k for k in known if leaf and f".{k}".endswith("." + leaf[0])]
-    near = same_leaf[:1] or difflib.get_close_matches(".".join(path), known, n=1, cutoff=0.8)
-    if near:
-        return f"the nearest known key is {near[0]!r}"
-    group = ".".join(path[:-1])
-    return f"allowed{f' in {group}' if group else ''}: {', '.join(_keys_below(path[:-1]))}"
-
-
-def _keys_below(path: Sequence[str]) -> list[str]:
-    """The keys of a group, without the group's name."""
-    prefix = "".join(f"{part}." for part in path)
-    below = [k.removeprefix(prefix) for k in _known_keys(Config) if k.startswith(prefix)]
-    return list(dict.fromkeys(k.split(".")[0] for k in below))
-
-
-def _known_keys(stage: type[BaseModel], prefix: str = "") -> list[str]:
-    keys: list[str] = []
-    for name, info in stage.model_fields.items():
-        kind = info.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            keys += _known_keys(kind, f"{prefix}{name}.")
-        else:
-            keys.append(prefix + name)
-    return keys

@@ -22,7 +22,7 @@ from thumbs.data.templates import load_template
 from thumbs.evaluate.heldout import HeldoutMetrics
 from thumbs.evaluate.score import evaluate_heldout
 from thumbs.files import write_bytes
-from thumbs.models.load import LoadedModel, load_reference
+from thumbs.models.load import LoadedModel, load_reference, merge_adapters, save_model
 from thumbs.prepare import Prepared
 from thumbs.progress import console
 from thumbs.report.page import write_report
@@ -59,7 +59,7 @@ def execute(
     for note in scorer.notes():
         console.print(note)
     if config.train.gradient_checkpointing:
-        policy.model.gradient_checkpointing_enable()  # type: ignore[no-untyped-call]
+        policy.model.activation_checkpointing_enable()
     reference = _reference_values(run, config, prepared, scorer, policy)
     tokens = micro_batch_tokens(config, scorer.device)
     heldout = functools.partial(
@@ -125,6 +125,7 @@ def _step_settings(config: Config, prepared: Prepared, micro_batch_tokens: int) 
         beta=config.loss.beta,
         max_grad_norm=config.train.max_grad_norm,
         micro_batch_tokens=micro_batch_tokens,
+        dropout_seed=config.train.seed if config.model.lora and config.model.lora.dropout else None,
     )
 
 
@@ -135,7 +136,10 @@ def micro_batch_tokens(config: Config, device: torch.device) -> int:
 
 
 def _save_model(run: RunDir, config: Config, policy: LoadedModel, prepared: Prepared) -> None:
-    policy.model.save_pretrained(run.model)
+    save_model(policy, run.model)
+    if config.model.lora is not None and config.model.lora.merge:
+        run.model.rename(run.adapter)
+        save_model(merge_adapters(policy), run.model)
     template = load_template(config.data.chat_template, prepared.tokenizer, today=date.today())
     if config.data.chat_template is not None and template is not None:
         prepared.tokenizer.chat_template = template.source  # served as it was trained

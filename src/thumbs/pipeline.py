@@ -22,7 +22,14 @@ from thumbs.feedback.file import read_feedback
 from thumbs.feedback.importing import import_feedback
 from thumbs.feedback.inspect import check_feedback
 from thumbs.files import sha256_file, write_bytes
-from thumbs.models.load import LoadedModel, load_model, pick_device
+from thumbs.models.load import (
+    LoadedModel,
+    load_model,
+    pick_device,
+    trained_model,
+    untrained_model,
+)
+from thumbs.models.lora import base_of_adapter, is_adapter_folder
 from thumbs.prepare import (
     describe_data,
     is_heldout,
@@ -83,9 +90,10 @@ def train_model(
         ThumbsError: whatever is wrong with the input; nothing is written before it is all known.
     """
     require_unused(out)
+    _require_whole_model(config.model.name_or_path)
     today = datetime.now(UTC).date()
     prepared = prepare(feedback, config, today)
-    policy = load_model(config.model, device=pick_device())
+    policy = load_model(config.model, device=pick_device(), seed=config.train.seed)
     _require_context(policy, prepared.rows)
     run = create_run(out)
     write_bytes(run.config, dump_config(config).encode())
@@ -107,7 +115,7 @@ def resume_training(path: Path) -> dict[str, Any]:
     if run.summary.is_file():
         raise RunError(f"{path}: this run is complete; see {run.report}")
     prepared = prepare(feedback, config, date.fromisoformat(described["today"]))
-    policy = load_model(config.model, device=pick_device())
+    policy = load_model(config.model, device=pick_device(), seed=config.train.seed)
     if policy.identity.weight_sha256 != described["policy"]["weight_sha256"]:
         raise CheckpointError(
             f"{path}: {config.model.name_or_path} holds other weights than when the run began"
@@ -127,7 +135,7 @@ def evaluate(
         run = open_run(Path(model))
         config = load_config(run.config)
         described = read_json(run.data)
-        base = reference or config.model.reference or config.model.name_or_path
+        base = reference or config.model.reference
         today = date.fromisoformat(described["today"])
         feedback = feedback or Path(described["feedback"]["path"])
         only_heldout = str(feedback) == described["feedback"]["path"]
@@ -146,8 +154,8 @@ def evaluate(
     metrics = evaluate_feedback(
         records,
         config,
-        policy=policy_name,
-        reference=base,
+        policy=trained_model(config.model, policy_name),
+        reference=trained_model(config.model, base) if base else untrained_model(config.model),
         today=today,
         micro_batch_tokens=micro_batch_tokens(config, pick_device()),
     )
@@ -159,8 +167,11 @@ def report(runs: Sequence[Path], out: Path | None = None) -> Path:
     return write_report(list(runs), out)
 
 
-def demo(out: Path | None, seed: int) -> dict[str, Any]:
-    """`thumbs demo`: the embedded model gets better from the embedded feedback log."""
+def demo(out: Path | None, seed: int, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """`thumbs demo`: the embedded model gets better from the embedded feedback log.
+
+    changes: overrides of its settings, as `a.b=value`.
+    """
     from thumbs.demo.embedded import DEMO_SETTINGS, feedback_log, model_folder
     from thumbs.demo.exam import take_exam
     from thumbs.demo.task import test_problems
@@ -170,7 +181,9 @@ def demo(out: Path | None, seed: int) -> dict[str, Any]:
     folder = out or _next_free(Path("thumbs-demo"))
     require_unused(folder)
     settings = [f"{key}={value}" for key, value in DEMO_SETTINGS.items()]
-    config = load_config(None, [*settings, f"train.seed={seed}"], model=str(model_folder()))
+    config = load_config(
+        None, [*settings, f"train.seed={seed}", *changes], model=str(model_folder())
+    )
     feedback = folder.with_name(folder.name + "-feedback.jsonl")
     imported = import_feedback([feedback_log()], feedback)
     console.print(
@@ -183,7 +196,7 @@ def demo(out: Path | None, seed: int) -> dict[str, Any]:
     problems = test_problems(NUM_DEMO_PROBLEMS, seed)
     before = take_exam(load_model(config.model, device=device), problems, seed=seed)
     result = train_model(feedback, config, folder, demo={})
-    trained = config.model.model_copy(update={"name_or_path": str(RunDir(folder).model)})
+    trained = trained_model(config.model, str(RunDir(folder).model))
     after = take_exam(load_model(trained, device=device), problems, seed=seed)
     numbers = _compare_exams(before, after, problems)
     run = RunDir(folder)
@@ -225,6 +238,14 @@ def _compare_exams(before: Any, after: Any, problems: Sequence[Any]) -> dict[str
 
 
 # ---- small checks and lines
+
+
+def _require_whole_model(name: str) -> None:
+    if is_adapter_folder(name):
+        raise ConfigError(
+            f"--model: {name} holds a LoRA adapter, not a whole model. To train it on, give "
+            f"--model {base_of_adapter(Path(name))} --set model.adapter={name}"
+        )
 
 
 def _require_context(policy: LoadedModel, rows: Sequence[Row]) -> None:

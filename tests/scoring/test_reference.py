@@ -37,11 +37,12 @@ class CountingScorer(Scorer):
         prompts: Sequence[Sequence[int]],
         completions: Sequence[Sequence[int]],
         prompt_of: Sequence[int],
+        dropout_seeds: Sequence[int] = (),
     ) -> TokenLogps:
         if self.scored + len(completions) > self.limit:
             raise KeyboardInterrupt
         self.scored += len(completions)
-        return super().forward(prompts, completions, prompt_of)
+        return super().forward(prompts, completions, prompt_of, dropout_seeds)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ In: feedback records, the policy, the model it was trained from. Out: the number
 from datetime import date
 from typing import Any
 
-from thumbs.config import Config
+from thumbs.config import Config, ModelConfig
 from thumbs.data.plan import plan_columns
 from thumbs.data.rows import tokenize
 from thumbs.evaluate.heldout import HeldoutMetrics
@@ -22,27 +22,24 @@ def evaluate_feedback(
     records: list[Feedback],
     config: Config,
     *,
-    policy: str,
-    reference: str,
+    policy: ModelConfig,
+    reference: ModelConfig,
     today: date,
     micro_batch_tokens: int,
 ) -> HeldoutMetrics:
     """Score `records` under both models, one after the other.
 
     Args:
-        policy, reference: folders or hub ids; the policy's tokenizer serves both.
+        policy, reference: what to load; the policy's tokenizer serves both.
         config: how the policy was trained: truncation, template, beta, dtype.
         today: the date that templates print.
     """
     device = pick_device()
-    of_policy = config.model.model_copy(
-        update={"name_or_path": policy, "revision": None, "tokenizer": None}
-    )
-    of_reference = config.model.model_copy(update={"name_or_path": reference, "tokenizer": policy})
+    reference = reference.model_copy(update={"tokenizer": policy.name_or_path})
     data = config.data
     rows = tokenize(
         records,
-        load_tokenizer(of_policy),
+        load_tokenizer(policy),
         max_tokens=data.max_tokens,
         min_completion_tokens=data.min_completion_tokens,
         chat_template=data.chat_template,
@@ -52,12 +49,12 @@ def evaluate_feedback(
     members = range(len(rows))
     batches = plan_evaluation(plan_columns(rows), members, config)
     planned = planned_sequences(rows, batches)
-    loaded = load_model(of_reference, device=device)
+    loaded = load_model(reference, device=device)
     scorer = build_scorer(loaded.model, dtype=config.model.dtype)
     scores = reference_pass(scorer, planned, ScoreCache(cache_folder()), loaded.identity)
     del loaded, scorer  # one set of weights in memory
     return evaluate_heldout(
-        build_scorer(load_model(of_policy, device=device).model, dtype=config.model.dtype),
+        build_scorer(load_model(policy, device=device).model, dtype=config.model.dtype),
         rows,
         members,
         batches,

@@ -5,17 +5,31 @@ weights. Weights come from safetensors only; code that comes with a model runs o
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from thumbs.config import ModelConfig
-from thumbs.errors import ModelError
+from thumbs.errors import ConfigError, ModelError
+from thumbs.files import sha256_bytes
+from thumbs.models.lora import (
+    add_lora,
+    base_of_adapter,
+    find_adapter,
+    initial_weights,
+    is_adapter_folder,
+    load_adapter,
+    save_adapter,
+)
 
 LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
 # What save_pretrained of a fast tokenizer writes, and the older forms it can still be built from.
@@ -34,40 +48,112 @@ class ModelIdentity:
 
 @dataclass
 class LoadedModel:
-    """A model ready to score: evaluation mode, dropout off, on its device."""
+    """A model ready to score: evaluation mode, dropout off, on its device.
+
+    adapters: peft's wrapper of `model` where it has adapters. initial_adapters: see
+    `lora.initial_weights`.
+    """
 
     model: PreTrainedModel
     tokenizer: Any
     identity: ModelIdentity
+    adapters: PeftModel | None = None
+    initial_adapters: Mapping[str, Tensor] | None = None
 
 
-def load_model(config: ModelConfig, *, device: torch.device) -> LoadedModel:
+def load_model(config: ModelConfig, *, device: torch.device, seed: int = 0) -> LoadedModel:
     """The policy of `config` with its tokenizer, weights in the dtype the optimizer will keep.
+
+    `name_or_path` may be an adapter's folder: the model it was trained on is loaded with it.
+    `seed`: of the start of new adapters.
 
     Raises:
         ModelError: no such model, no safetensors, no tokenizer, or weights that do not fit.
+        ConfigError: adapters that do not fit the model.
     """
     _require_name(config.name_or_path)
-    _require_folder_or_hub_id(config.name_or_path)
-    _require_safetensors(config.name_or_path)
+    name, adapter = base_and_adapter(config)
+    _require_folder_or_hub_id(name)
+    _require_safetensors(name)
     tokenizer = load_tokenizer(config)
-    dtype = torch.float32 if config.dtype == "auto" else getattr(torch, config.dtype)
-    return _load(config, config.name_or_path, tokenizer, dtype, device)
+    trains_adapters = adapter is not None or config.lora is not None
+    loaded = _load(config, name, tokenizer, _weight_dtype(config, frozen=trains_adapters), device)
+    if adapter is not None:
+        return _with_adapter(loaded, adapter, trainable=True)
+    if config.lora is not None:
+        loaded.adapters = add_lora(loaded.model, config.lora, seed=seed)
+        loaded.initial_adapters = initial_weights(loaded.adapters)
+        if loaded.initial_adapters is not None:
+            loaded.identity = _identity_with(loaded, loaded.initial_adapters)
+    return loaded
+
+
+def trained_model(config: ModelConfig, name: str) -> ModelConfig:
+    """How to load the model or adapter `name` the way a run with `config` computes."""
+    return config.model_copy(
+        update={
+            "name_or_path": name,
+            **dict.fromkeys(("reference", "revision", "tokenizer", "adapter", "lora")),
+        }
+    )
+
+
+def untrained_model(config: ModelConfig) -> ModelConfig:
+    """How to load what a run with `config` started from, new adapters left out."""
+    return config.model_copy(update={"lora": None})
 
 
 def load_reference(config: ModelConfig, tokenizer: Any, *, device: torch.device) -> LoadedModel:
     """The model `config.reference`, frozen, in the dtype it is stored in."""
     assert config.reference is not None, "without model.reference the policy is its own reference"
-    loaded = _load(config, config.reference, tokenizer, "auto", device)
+    other = config.model_copy(
+        update={"name_or_path": config.reference, "adapter": None, "revision": None}
+    )
+    name, adapter = base_and_adapter(other)
+    loaded = _load(other, name, tokenizer, "auto", device)
+    if adapter is not None:
+        loaded = _with_adapter(loaded, adapter, trainable=False)
     loaded.model.requires_grad_(False)
     return loaded
+
+
+def base_and_adapter(config: ModelConfig) -> tuple[str, Path | None]:
+    """The whole model to load and the adapter that goes on it.
+
+    Raises:
+        ModelError: an adapter that cannot be found, or does not name its model.
+    """
+    if config.adapter is not None:
+        return config.name_or_path, find_adapter(config.adapter)
+    if not is_adapter_folder(config.name_or_path):
+        return config.name_or_path, None
+    folder = find_adapter(config.name_or_path)
+    return base_of_adapter(folder), folder
+
+
+def save_model(loaded: LoadedModel, folder: Path) -> None:
+    """Write the weights as safetensors: the whole model, or its adapters where it has some."""
+    if loaded.adapters is None:
+        loaded.model.save_pretrained(folder)
+    else:
+        save_adapter(loaded.adapters, folder, loaded.initial_adapters)
+
+
+def merge_adapters(loaded: LoadedModel) -> LoadedModel:
+    """The model with its adapters added to its weights; `loaded` is used up."""
+    assert loaded.adapters is not None, "nothing to merge"
+    merged: Any = loaded.adapters.merge_and_unload()
+    return LoadedModel(merged, loaded.tokenizer, loaded.identity)
 
 
 def load_tokenizer(config: ModelConfig) -> Any:
     """The tokenizer of `config`, a fast one (offsets are needed to place the loss mask)."""
     name = config.tokenizer or config.name_or_path
-    _require_folder_or_hub_id(name)
     folder = Path(name)
+    if is_adapter_folder(name) and not any((folder / file).is_file() for file in TOKENIZER_FILES):
+        name = base_of_adapter(folder)
+        folder = Path(name)
+    _require_folder_or_hub_id(name)
     if folder.is_dir() and not any((folder / file).is_file() for file in TOKENIZER_FILES):
         raise ModelError(
             f"{name}: holds no tokenizer ({', '.join(TOKENIZER_FILES)}). "
@@ -94,8 +180,13 @@ def pick_device() -> torch.device:
 
 def weight_sha256(model: torch.nn.Module) -> str:
     """A hash over every weight's name, dtype, shape and bytes."""
+    return tensors_sha256(model.state_dict())
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """A hash over every tensor's name, dtype, shape and bytes."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         if tensor.numel():
             flat = tensor.detach().contiguous().view(-1).view(torch.uint8).cpu()
@@ -123,6 +214,7 @@ def _load(
             trust_remote_code=config.trust_remote_code,
             use_safetensors=True,
             output_loading_info=True,
+            **_quantized(config, device),
         )
     except LOADING_ERRORS as error:
         raise ModelError(f"{name}: the model cannot be loaded: {_one_line(error)}") from None
@@ -136,7 +228,49 @@ def _load(
     _require_vocabulary(name, model, tokenizer)
     switch_off_dropout(model)
     identity = ModelIdentity(name, config.revision, weight_sha256(model), str(model.dtype)[6:])
-    return LoadedModel(model.eval().to(device), tokenizer, identity)
+    placed = model.eval() if config.quantization else model.eval().to(device)
+    return LoadedModel(placed, tokenizer, identity)
+
+
+def _weight_dtype(config: ModelConfig, *, frozen: bool) -> torch.dtype | str:
+    """float32 for what is trained, frozen weights as they are stored, unless a dtype is given."""
+    if config.dtype != "auto":
+        given: torch.dtype = getattr(torch, config.dtype)
+        return given
+    return "auto" if frozen else torch.float32
+
+
+def _with_adapter(loaded: LoadedModel, adapter: Path, *, trainable: bool) -> LoadedModel:
+    loaded.adapters = load_adapter(loaded.model, adapter, trainable=trainable)
+    loaded.identity = _identity_with(loaded, get_peft_model_state_dict(loaded.adapters))
+    switch_off_dropout(loaded.model)
+    return loaded
+
+
+def _identity_with(loaded: LoadedModel, adapters: Mapping[str, Tensor]) -> ModelIdentity:
+    """The identity of a model whose adapters change what it says from the start."""
+    both = f"{loaded.identity.weight_sha256} {tensors_sha256(adapters)}"
+    return replace(loaded.identity, weight_sha256=sha256_bytes(both.encode()))
+
+
+def _quantized(config: ModelConfig, device: torch.device) -> dict[str, Any]:
+    """Arguments of from_pretrained that hold the weights in 4 or 8 bits (arXiv 2305.14314v1)."""
+    if config.quantization is None:
+        return {}
+    if find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            f"model.quantization: {config.quantization!r} needs bitsandbytes, which is not "
+            "installed. Install it with: pip install 'thumbs[quant]'"
+        )
+    build: Any = BitsAndBytesConfig
+    settings = build(
+        load_in_8bit=config.quantization == "int8",
+        load_in_4bit=config.quantization == "nf4",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": settings, "device_map": {"": device}}
 
 
 def switch_off_dropout(model: torch.nn.Module) -> None:

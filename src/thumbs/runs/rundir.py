@@ -2,6 +2,7 @@
 
     RUN/ config.yaml  data.json  metrics.jsonl  summary.json  report.html
          reference/values.safetensors  checkpoints/step-000100/  model/
+         adapter/ (only where model.lora.merge: adapters, which are in model/ otherwise)
 
 Knows no torch: report pages read runs on machines without it.
 """
@@ -50,6 +51,10 @@ class RunDir:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
 
     @property
     def model(self) -> Path:

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from thumbs.core.logprobs import completion_logps
 from thumbs.data.plan import micro_batches
+from thumbs.models.row_dropout import RowDropout, seed_dropout
 from thumbs.scoring.probe import head_last_agrees
 from thumbs.scoring.rope import LengthDependentRope
 
@@ -52,8 +53,11 @@ class Scorer(nn.Module):
         prompts: Sequence[Sequence[int]],
         completions: Sequence[Sequence[int]],
         prompt_of: Sequence[int],
+        dropout_seeds: Sequence[int] = (),
     ) -> TokenLogps:
         """Score `completions[i]` after `prompts[prompt_of[i]]`, both as token ids.
+
+        dropout_seeds: one per completion for the dropout of adapters; none: nothing is dropped.
 
         Every prompt and completion holds at least one token. Padding goes to the right, where
         causal attention never looks, so the result does not depend on what shares the forward.
@@ -61,7 +65,9 @@ class Scorer(nn.Module):
         pairs = zip(prompt_of, completions, strict=True)
         joined = [torch.tensor([*prompts[p], *completion]) for p, completion in pairs]
         starts = [len(prompts[p]) for p in prompt_of]
-        token_logps = self._token_logps(joined, starts)  # (N,), N completion tokens in all
+        token_logps = self._token_logps(
+            joined, starts, dropout_seeds
+        )  # (N,), N completion tokens in all
         lengths = torch.tensor([len(c) for c in completions], device=self.device)
         mask = torch.arange(int(lengths.max()), device=self.device) < lengths[:, None]  # (C, T)
         padded = token_logps.new_zeros(mask.shape).masked_scatter(mask, token_logps)
@@ -75,7 +81,7 @@ class Scorer(nn.Module):
             states = states.to(head.weight.dtype)  # Mamba adds its layers up in float32
         return completion_logps(
             states,
-            head.weight,
+            _head_weight(head),
             targets,
             head_bias=getattr(head, "bias", None),
             logit_scale=scale,
@@ -91,10 +97,12 @@ class Scorer(nn.Module):
             notes.append(f"the model has {self.rope}; rows that differ in that share no forward")
         return notes
 
-    def _token_logps(self, joined: Sequence[Tensor], starts: Sequence[int]) -> Tensor:
+    def _token_logps(
+        self, joined: Sequence[Tensor], starts: Sequence[int], dropout_seeds: Sequence[int]
+    ) -> Tensor:
         """(N,) log-probs of what follows position `starts[i]` of each sequence, in their order."""
         if not self.rope:
-            return self._one_forward(joined, starts)
+            return self._one_forward(joined, starts, dropout_seeds)
         together: dict[tuple[int, ...], list[int]] = {}
         for i, ids in enumerate(joined):
             together.setdefault(self.rope.frequencies(len(ids)), []).append(i)
@@ -102,13 +110,16 @@ class Scorer(nn.Module):
         for members in together.values():
             self.rope.forget()
             of_members = [starts[i] for i in members]
-            logps = self._one_forward([joined[i] for i in members], of_members)
+            seeds = [dropout_seeds[i] for i in members] if dropout_seeds else ()
+            logps = self._one_forward([joined[i] for i in members], of_members, seeds)
             sizes = [len(joined[i]) - start for i, start in zip(members, of_members, strict=True)]
             for i, part in zip(members, torch.split(logps, sizes), strict=True):
                 parts[i] = part
         return torch.cat(parts)
 
-    def _one_forward(self, joined: Sequence[Tensor], starts: Sequence[int]) -> Tensor:
+    def _one_forward(
+        self, joined: Sequence[Tensor], starts: Sequence[int], dropout_seeds: Sequence[int]
+    ) -> Tensor:
         input_ids = pad_sequence(list(joined), batch_first=True).to(self.device)  # (C, L)
         # Position t of a sequence predicts token t + 1.
         spans = [range(start - 1, len(ids) - 1) for start, ids in zip(starts, joined, strict=True)]
@@ -116,6 +127,7 @@ class Scorer(nn.Module):
         rows = torch.tensor(row, device=self.device)  # (N,)
         positions = torch.tensor([t for span in spans for t in span], device=self.device)  # (N,)
         targets = input_ids[rows, positions + 1]  # (N,)
+        seed_dropout(self.model, dropout_seeds, [len(ids) for ids in joined])
         with self.compute():
             if self.head_last:
                 decoder = self.model.base_model
@@ -135,14 +147,21 @@ class Scorer(nn.Module):
 def build_scorer(model: Any, *, dtype: str = "auto") -> Scorer:
     """A scorer for `model`, head-last where two probe rows agree with the model's own forward.
 
-    dtype: model.dtype of the configuration; auto computes in bfloat16 on a GPU that has it.
+    dtype: model.dtype of the configuration; auto computes in bfloat16 on a GPU that has it, and
+    where frozen weights are stored in less than float32.
     """
     on_gpu = next(model.parameters()).device.type == "cuda"
-    in_bfloat16 = dtype == "auto" and on_gpu and torch.cuda.is_bf16_supported()
+    has_narrow_weights = any(p.dtype.itemsize < 4 for p in model.parameters())
+    in_bfloat16 = dtype == "auto" and (
+        has_narrow_weights or (on_gpu and torch.cuda.is_bf16_supported())
+    )
     scorer = Scorer(model, autocast=torch.bfloat16 if in_bfloat16 else None)
-    all_wide = all(weight.dtype.itemsize >= 4 for weight in model.parameters())
-    with nullcontext() if all_wide else scorer.compute():  # float32 tells more than autocast
-        scorer.head_last = head_last_agrees(model, scorer.head_logps)
+    head = model.get_output_embeddings() or nn.Module()
+    drops_before_head = any(isinstance(module, RowDropout) for module in head.modules())
+    # float32 tells more than autocast
+    with scorer.compute() if has_narrow_weights else nullcontext():
+        agrees = head_last_agrees(model, scorer.head_logps)
+    scorer.head_last = agrees and not drops_before_head
     return scorer
 
 
@@ -163,6 +182,16 @@ def score_in_micro_batches(
         for place, i in enumerate(forward):
             scores[i] = scored.logps[place, : len(completions[place])]
     return [score for score in scores if score is not None]
+
+
+def _head_weight(head: Any) -> Tensor:
+    """(V, H): the head's weights with the LoRA adapter on them, if there is one."""
+    if not hasattr(head, "get_delta_weight"):
+        weight: Tensor = head.weight
+        return weight
+    deltas = [head.get_delta_weight(name) for name in head.active_adapters]
+    adapted: Tensor = sum(deltas, start=head.get_base_layer().weight)
+    return adapted
 
 
 def _logit_shape(config: Any) -> tuple[float, float | None]:

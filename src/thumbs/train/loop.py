@@ -79,7 +79,7 @@ def train(
             started = time.perf_counter()
             rate = learning_rate(step, len(schedule), config)
             set_learning_rate(optimizer, rate)
-            result = train_step(scorer, optimizer, batch, data, settings)
+            result = train_step(scorer, optimizer, batch, data, settings, step=step)
             seconds = time.perf_counter() - started
             _log(progress, result, run, epoch=epoch, rate=rate, seconds=seconds)
             _show(bar, result, seconds)

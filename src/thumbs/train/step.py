@@ -7,6 +7,7 @@ then clip and step. All means divide by counts of the whole batch.
 Legend: B rows of the batch, C rows of a micro-batch, T tokens of its longest completion.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,7 @@ class StepSettings:
     beta: float
     max_grad_norm: float
     micro_batch_tokens: int
+    dropout_seed: int | None = None  # of the adapters' dropout, drawn per step and row
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def train_step(
     batch: Batch,
     data: TrainingData,
     settings: StepSettings,
+    *,
+    step: int = 0,
 ) -> StepResult:
     """Estimate z0, accumulate the gradient of the batch's mean loss, clip it, step.
 
@@ -98,7 +102,9 @@ def train_step(
     log_ratio = torch.zeros(len(rows), dtype=torch.float64)  # (B,)
     optimizer.zero_grad(set_to_none=True)
     for forward in _forwards([(i, i) for i in batch.rows], data, settings, tokens):
-        inputs = _loss_inputs(scorer, [batch.rows[i] for i in forward], data, z0[forward])
+        members = [batch.rows[i] for i in forward]
+        seeds = _dropout_seeds(settings.dropout_seed, step, [rows[i] for i in forward])
+        inputs = _loss_inputs(scorer, members, data, z0[forward], seeds)
         terms = settings.loss(inputs)
         weight = terms.losses.new_tensor([rows[i].weight for i in forward])  # (C,)
         weighted = weight * terms.losses
@@ -145,24 +151,39 @@ def _baseline(
 
 
 def _loss_inputs(
-    scorer: Scorer, forward: Sequence[int], data: TrainingData, z0: Tensor
+    scorer: Scorer,
+    forward: Sequence[int],
+    data: TrainingData,
+    z0: Tensor,
+    dropout_seeds: Sequence[int],
 ) -> LossInputs:
-    policy, reference, mask = _score_pairs(scorer, [(i, i) for i in forward], data)
+    policy, reference, mask = _score_pairs(scorer, [(i, i) for i in forward], data, dropout_seeds)
     desirable = torch.tensor([data.rows[i].desirable for i in forward], device=policy.device)
     return LossInputs(policy, reference, mask, desirable, z0)
 
 
 def _score_pairs(
-    scorer: Scorer, pairs: Sequence[tuple[int, int]], data: TrainingData
+    scorer: Scorer,
+    pairs: Sequence[tuple[int, int]],
+    data: TrainingData,
+    dropout_seeds: Sequence[int] = (),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Policy and reference log-probs and the loss mask, each (C, T), of y_j after x_i."""
     prompts = [data.rows[x].prompt_ids for x, _ in pairs]
     completions = [data.rows[y].completion_ids for _, y in pairs]
-    policy = scorer(prompts, completions, range(len(pairs))).logps
+    policy = scorer(prompts, completions, range(len(pairs)), dropout_seeds).logps
     reference = pad_sequence([data.reference[pair] for pair in pairs], batch_first=True)
     masks = [torch.tensor(data.rows[y].loss_mask) for _, y in pairs]
     mask = pad_sequence(masks, batch_first=True)  # False beyond a completion's end
     return policy, reference.to(policy), mask.to(policy.device)
+
+
+def _dropout_seeds(seed: int | None, step: int, rows: Sequence[Row]) -> list[int]:
+    """A seed per row that depends on the step and the row's content, not on its place."""
+    if seed is None:
+        return []
+    names = (f"{seed} {step} {row.key}".encode() for row in rows)
+    return [int.from_bytes(hashlib.sha256(name).digest()[:7], "little") for name in names]
 
 
 class _TokenCount:
