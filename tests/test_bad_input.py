@@ -3,8 +3,10 @@
 Each case runs the real command line in a folder of its own, with the files it needs.
 """
 
+import gzip
+import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +28,9 @@ CHAT = (
 TRAIN = "train good.jsonl --model {model} --out run"
 
 
+Files = dict[str, str | bytes]
+
+
 @dataclass(frozen=True)
 class Case:
     """A command line, words that the error must hold, the files it needs.
@@ -35,7 +40,7 @@ class Case:
 
     command: str
     words: Sequence[str]
-    files: dict[str, str | bytes] = field(default_factory=dict)
+    files: Mapping[str, str | bytes] = field(default_factory=dict)
     late: bool = False
 
 
@@ -127,7 +132,7 @@ def sets(*overrides: str) -> str:
     return " ".join([TRAIN, *(f"--set {override}" for override in overrides)])
 
 
-def config(content: str | bytes) -> dict[str, str | bytes]:
+def config(content: str | bytes) -> Files:
     return {"c.yaml": content}
 
 
@@ -197,4 +202,209 @@ SETTINGS = [
 def test_settings_that_cannot_be_used_are_refused(
     case: Case, check: Callable[[Case], None]
 ) -> None:
+    check(case)
+
+
+def feedback(content: str | bytes, name: str = "f.jsonl") -> Files:
+    return {name: content}
+
+
+def record(**changes: object) -> Files:
+    """A file whose second record has other values; a key of ... is left out."""
+    row = {"prompt": "a", "completion": "b", "label": True, **changes}
+    kept = {key: value for key, value in row.items() if value is not ...}
+    return feedback(f"{RECORD}\n{json.dumps(kept)}\n")
+
+
+F = "check f.jsonl"
+TRAIN_F = "train f.jsonl --model {model} --out run"
+ONE_PROMPT = (RECORD + "\n") * 3
+FEEDBACK = [
+    Case(F, ["f.jsonl: there is no such file"]),
+    Case("check no.parquet", ["no.parquet: there is no such file"]),
+    Case("check .", [".: the name of a feedback file must end in one of .jsonl"]),
+    Case("check d.jsonl", ["d.jsonl: is a folder. Name a file in it"], {"d.jsonl/x": ""}),
+    Case("check d.parquet", ["d.parquet: is a folder"], {"d.parquet/x": ""}),
+    Case("check f.txt", ["f.txt: the name of a feedback file must end in"], feedback("", "f.txt")),
+    Case(F, ["f.jsonl: the file holds no records", "thumbs import"], feedback("")),
+    Case(F, ["f.jsonl: the file holds no records"], feedback("\n\n \n")),
+    Case(F, ["f.jsonl:2: not JSON", "starts '{oops'"], feedback(RECORD + "\n{oops\n")),
+    Case(F, ["f.jsonl:1: not JSON", "one JSON object per line"], feedback('{\n"prompt": 1}')),
+    Case(F, ["f.jsonl:1: must be a JSON object, but is [1]"], feedback("[1]\n")),
+    Case(F, ["f.jsonl:1: not UTF-8: byte 0xff at column 1"], feedback(RECORD.encode("utf-16"))),
+    Case(F, ["f.jsonl:1: not UTF-8: byte 0xe9"], feedback('{"prompt": "é"}'.encode("latin-1"))),
+    Case(F, ["the gzip file is cut or damaged"], feedback(gzip.compress(GOOD.encode())[:-9])),
+    Case("check f.parquet", ["not a readable Parquet file"], feedback("PAR1", "f.parquet")),
+    Case(F, ["f.jsonl:2: \"prompt\" is missing; the keys found: 'completion'"], record(prompt=...)),
+    Case(F, ['f.jsonl:2: "completion" is missing'], record(completion=...)),
+    Case(F, ['f.jsonl:2: "label" is missing; it must be true or false'], record(label=...)),
+    Case(
+        F, ["\"label\" must be true or false, but is 'yes'", "thumbs import"], record(label="yes")
+    ),
+    Case(F, ["must be true or false, but is 2"], record(label=2)),
+    Case(F, ["must be true or false, but is None"], record(label=None)),
+    Case(F, ['"prompt" must be text or a list of messages, but is None'], record(prompt=None)),
+    Case(F, ['"prompt" must be text or a list of messages, but is 5'], record(prompt=5)),
+    Case(F, ['"completion" is empty'], record(completion="")),
+    Case(F, ['"completion" is empty'], record(completion=" \n")),
+    Case(F, ['"completion" is empty'], record(completion=[])),
+    Case(
+        F,
+        ['"prompt" is text and "completion" is a list'],
+        record(completion=[{"role": "assistant", "content": "b"}]),
+    ),
+    Case(F, ['message 1 of "prompt"', '"role" must be a name'], record(prompt=[{"content": "a"}])),
+    Case(F, ['"content" must be text, but is 5'], record(prompt=[{"role": "user", "content": 5}])),
+    Case(F, ['"weight" must be a finite number >= 0, but is -1'], record(weight=-1)),
+    Case(F, ["\"weight\" must be a finite number >= 0, but is '1'"], record(weight="1")),
+    Case(F, ['"time" must be ISO 8601', "but is 'noon'"], record(time="noon")),
+    Case(F, ['"tools" must hold JSON'], record(tools="{")),
+    Case(F, ['"id" must be text, but is 7'], record(id=7)),
+    Case(F, ["One file holds one kind"], feedback(RECORD + "\n" + CHAT)),
+    Case(TRAIN_F, ["f.jsonl: there is no such file"]),
+    Case(TRAIN_F, ["share one prompt", "Set loss.z0.estimator=zero"], feedback(ONE_PROMPT)),
+    Case(
+        f"{TRAIN_F} --set data.max_tokens=4",
+        ["no row is left of 2 records: too_long 2; raise data.max_tokens (now 4)"],
+        feedback(CHAT + CHAT.replace('"a"', '"c"')),
+        late=True,
+    ),
+    Case(sets("data.heldout_fraction=0.9999"), ["every conversation is held out"], late=True),
+    Case(sets("data.exclude=no.txt"), ["data.exclude: no.txt: cannot be read", "record id per"]),
+    Case(sets("data.chat_template=no.jinja"), ["'no.jinja' is neither built in nor a file"]),
+    Case(sets("loss.name=no_such_module:f"), ["'no_such_module:f' cannot be imported"]),
+    Case(
+        sets("loss.name=broken:f"),
+        ["'broken:f' cannot be imported (SyntaxError"],
+        {"broken.py": "def f(:\n"},
+    ),
+]
+
+
+@pytest.mark.parametrize("case", FEEDBACK, ids=lambda case: repr(case.words[0]))
+def test_feedback_that_cannot_be_used_is_refused(case: Case, check: Callable[[Case], None]) -> None:
+    check(case)
+
+
+CHOSEN = '{"prompt": "a", "chosen": "b", "rejected": "c"}\n'
+IMPORT = "import p.jsonl --out out.jsonl"
+IMPORTS = [
+    Case(IMPORT, ["p.jsonl: there is no such file"]),
+    Case("import p.jsonl --out out.txt", ["out.txt: the name", ".jsonl"], feedback("", "p.jsonl")),
+    Case(IMPORT, ["p.jsonl: the file is empty"], feedback("", "p.jsonl")),
+    Case(
+        IMPORT, ["no known tool's export", "keys: 'x'", "--from"], feedback('{"x": 1}', "p.jsonl")
+    ),
+    Case(
+        IMPORT + " --from nobody",
+        ["--from: 'nobody' is no known tool. Allowed: openwebui"],
+        feedback(CHOSEN, "p.jsonl"),
+    ),
+    Case(
+        "import p.jsonl --out p.jsonl",
+        ["--out: p.jsonl is a source of this import"],
+        feedback(CHOSEN, "p.jsonl"),
+    ),
+    Case(
+        "import p.jsonl --out d.jsonl",
+        ["d.jsonl: cannot be written, it is a folder"],
+        {"p.jsonl": CHOSEN, "d.jsonl/x": ""},
+    ),
+    Case(
+        "import p.jsonl --out good.jsonl/x.jsonl",
+        ["cannot be written", "good.jsonl is a file"],
+        feedback(CHOSEN, "p.jsonl"),
+    ),
+    Case(
+        f"import p.jsonl --out {'x' * 300}.jsonl",
+        ["cannot be written", "too long"],
+        feedback(CHOSEN, "p.jsonl"),
+    ),
+    Case(
+        "import p.jsonl --out new/dir/out.jsonl",
+        ["p.jsonl:2: not JSON"],
+        feedback(CHOSEN + "{", "p.jsonl"),
+    ),
+    Case(
+        IMPORT,
+        ["nothing is left to import: answer of a pair whose two answers are the same (2)"],
+        feedback('{"prompt": "a", "chosen": "b", "rejected": "b"}', "p.jsonl"),
+    ),
+    Case("import . --out out.jsonl", [".: is a folder"]),
+]
+
+
+@pytest.mark.parametrize("case", IMPORTS, ids=lambda case: repr(case.words[0]))
+def test_an_import_that_cannot_be_made_is_refused(
+    case: Case, check: Callable[[Case], None]
+) -> None:
+    check(case)
+
+
+RUN: Files = {
+    "run/config.yaml": "model: {name_or_path: m}\n",
+    "run/data.json": '{"feedback": {"path": "f", "sha256": ""}, "today": "2026-01-01", '
+    '"policy": {"weight_sha256": ""}}',
+}
+RESUME = "train --resume run"
+FOLDERS = [
+    Case(TRAIN, ["run: is a file; give --out a new folder"], {"run": ""}),
+    Case(TRAIN, ["run: exists and is not empty; give --out another folder"], {"run/x": ""}),
+    Case(TRAIN, ["continue it with: thumbs train --resume run"], RUN),
+    Case("train good.jsonl --model {model} --out good.jsonl/run", ["good.jsonl is a file"]),
+    Case(RESUME, ["run: no such folder", "thumbs train --out made"]),
+    Case("train --resume good.jsonl", ["good.jsonl: is a file, not a run folder"]),
+    Case(RESUME, ["run: is not a run folder (no config.yaml)"], {"run/x": ""}),
+    Case(RESUME + " --out other", ["--resume: reads everything from the run; give it alone"]),
+    Case(RESUME + " --set train.seed=1", ["--resume: reads everything from the run"]),
+    Case(RESUME, ["run/data.json: is missing"], {"run/config.yaml": ""}),
+    Case(
+        RESUME,
+        ["run/config.yaml: train.epochs is 'x'"],
+        RUN | {"run/config.yaml": "train: {epochs: x}"},
+    ),
+    Case(RESUME, ["run/data.json: is not JSON"], RUN | {"run/data.json": "{"}),
+    Case(
+        RESUME,
+        ["data.json: feedback.path must be text, but is None"],
+        RUN | {"run/data.json": "[]"},
+    ),
+    Case(RESUME, ["feedback file f is missing"], RUN),
+    Case("eval empty", ["empty: is neither a run", "nor a model"], {"empty/x": ""}),
+    Case("eval good.jsonl", ["good.jsonl: is a file"]),
+    Case("eval ./none", ["./none: no such folder"]),
+    Case("eval {model}", ["is a model, not a run; give --reference"]),
+    Case("eval run", ["run/data.json: is missing"], {"run/config.yaml": ""}),
+    Case("report empty", ["empty: is not a run folder (no config.yaml)"], {"empty/x": ""}),
+    Case("report good.jsonl", ["good.jsonl: is a file, not a run folder"]),
+    Case("report none", ["none: no such folder"]),
+    Case("report run", ["run/metrics.jsonl:1: not JSON"], RUN | {"run/metrics.jsonl": "{\n"}),
+    Case(
+        "report run",
+        ['metrics.jsonl:1: must be an object with a "step"'],
+        RUN | {"run/metrics.jsonl": "[1]\n"},
+    ),
+    Case(
+        "report run",
+        ["0.loss is 'x', but should be a valid number"],
+        RUN | {"run/metrics.jsonl": '{"step": 1, "loss": "x"}\n'},
+    ),
+    Case(
+        "report run",
+        ["summary.json: holds list, must be an object"],
+        RUN | {"run/summary.json": "[]"},
+    ),
+    Case(
+        "report run",
+        ["heldout.after.auc is '1'"],
+        RUN | {"run/summary.json": '{"heldout": {"after": {"auc": "1"}}}'},
+    ),
+    Case("report run --out good.jsonl", ["exists and is no page"], RUN),
+    Case("report run --out run", ["is a folder, must be a file"], RUN),
+    Case("report run --out good.jsonl/page.html", ["good.jsonl is a file"], RUN),
+]
+
+
+@pytest.mark.parametrize("case", FOLDERS, ids=lambda case: repr(case.words[0]))
+def test_a_folder_that_cannot_be_used_is_refused(case: Case, check: Callable[[Case], None]) -> None:
     check(case)

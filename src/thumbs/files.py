@@ -9,6 +9,43 @@ from pathlib import Path
 from thumbs.errors import OutputError
 
 
+def require_writable(path: Path) -> None:
+    """Refuse, before any work, a place where neither a file nor a folder could be made.
+
+    Makes nothing: the nearest folder above that exists must be one that can be written to.
+
+    Raises:
+        OutputError: it is not, or the name is too long.
+    """
+    try:
+        above = next(place for place in path.absolute().parents if place.exists())
+        path.exists()
+    except OSError as error:
+        raise OutputError(
+            f"{path!s:.200}: cannot be written ({error.strerror}). Name another place."
+        ) from None
+    if not above.is_dir():
+        raise OutputError(f"{path}: cannot be written, {above} is a file. Name another place.")
+    if not os.access(above, os.W_OK):
+        raise OutputError(f"{path}: cannot be written, {above} is read-only. Name another place.")
+
+
+def require_writable_file(path: Path) -> None:
+    """`require_writable`, and refuse a folder where a file is to stand.
+
+    Raises:
+        OutputError: a folder stands there, or nothing could be written there.
+    """
+    require_writable(path)
+    if path.is_dir():
+        raise OutputError(f"{path}: cannot be written, it is a folder. Name a file in it.")
+
+
+def existing_folder(path: Path) -> Path:
+    """The nearest folder above `path` that exists; what lies there spares making folders."""
+    return next(place for place in path.absolute().parents if place.is_dir())
+
+
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
     """A path to write to; what stands there is synced and renamed to `path` when the block ends.

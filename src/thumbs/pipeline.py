@@ -43,6 +43,7 @@ from thumbs.runs.rundir import (
     RunDir,
     create_run,
     open_run,
+    read_described,
     read_json,
     require_unused,
     write_json,
@@ -107,7 +108,7 @@ def resume_training(path: Path) -> dict[str, Any]:
     """`thumbs train --resume RUN`: goes on after the last checkpoint, or from the start."""
     run = open_run(path)
     config = load_config(run.config)
-    described = read_json(run.data)
+    described = read_described(run)
     feedback = Path(described["feedback"]["path"])
     if not feedback.is_file() or sha256_file(feedback) != described["feedback"]["sha256"]:
         state = "has changed" if feedback.is_file() else "is missing"
@@ -134,13 +135,14 @@ def evaluate(
     if (Path(model) / "config.yaml").is_file():
         run = open_run(Path(model))
         config = load_config(run.config)
-        described = read_json(run.data)
+        described = read_described(run)
         base = reference or config.model.reference
         today = date.fromisoformat(described["today"])
         feedback = feedback or Path(described["feedback"]["path"])
         only_heldout = str(feedback) == described["feedback"]["path"]
         policy_name = str(run.model)
     else:
+        _require_model_or_run(model)
         if reference is None or feedback is None:
             raise ConfigError(
                 f"{model}: is a model, not a run; give --reference (what it was trained from) and "
@@ -246,6 +248,19 @@ def _require_whole_model(name: str) -> None:
             f"--model: {name} holds a LoRA adapter, not a whole model. To train it on, give "
             f"--model {base_of_adapter(Path(name))} --set model.adapter={name}"
         )
+
+
+def _require_model_or_run(name: str) -> None:
+    folder = Path(name)
+    kinds = ("config.json", "adapter_config.json")
+    if folder.is_dir() and not any((folder / file).is_file() for file in kinds):
+        raise RunError(
+            f"{name}: is neither a run (it holds no config.yaml) nor a model (no config.json). "
+            "Give a folder that thumbs train --out made, or a model folder or hub id."
+        )
+    if folder.is_file() or (name.startswith((".", "/", "~")) and not folder.exists()):
+        found = "is a file" if folder.is_file() else "no such folder"
+        raise RunError(f"{name}: {found}. Give a run, or a model folder or hub id.")
 
 
 def _require_context(policy: LoadedModel, rows: Sequence[Row]) -> None:

@@ -52,6 +52,8 @@ def prepare(feedback: Path, config: Config, today: date) -> Prepared:
     """Rows, split and plan of a feedback file; raises before anything heavy is loaded."""
     _load_own_loss(config.loss.name)
     records, excluded = _read(feedback, config.data.exclude)
+    num_prompts = 1 + any(record.prompt != records[0].prompt for record in records)
+    _require_needs(feedback, config, {record.label for record in records}, num_prompts)
     tokenizer = load_tokenizer(config.model)
     tokenized = tokenize_records(records, config, today, tokenizer=tokenizer)
     conversations = {row.conversation for row in tokenized.rows}
@@ -92,14 +94,20 @@ def prepare(feedback: Path, config: Config, today: date) -> Prepared:
 
 
 def _read(feedback: Path, exclude: str | None) -> tuple[list[Feedback], int]:
-    records = list(read_feedback(feedback))
-    if exclude is None:
-        return records, 0
     try:
-        left_out = set(Path(exclude).read_text(encoding="utf-8").split())
+        left_out = set(Path(exclude).read_text(encoding="utf-8").split()) if exclude else set()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"data.exclude: {exclude}: cannot be read ({error})") from None
+        raise ConfigError(
+            f"data.exclude: {exclude}: cannot be read ({error}). Name a text file with one record "
+            "id per line, or set data.exclude=null."
+        ) from None
+    records = list(read_feedback(feedback))
     kept = [record for record in records if record.id not in left_out]
+    if not kept:
+        raise FeedbackError(
+            f"{feedback}: no record is left: data.exclude={exclude} names all {len(records):,}. "
+            "Exclude fewer, or bring more."
+        )
     return kept, len(records) - len(kept)
 
 
@@ -131,16 +139,25 @@ def _require_trainable(
             f"{feedback}: no row is left to train on: every conversation is held out. "
             "Set data.heldout_fraction=0 or bring more conversations."
         )
+    labels = set(columns.desirable[list(training)].tolist())
+    _require_needs(feedback, config, labels, len(set(columns.prompt[list(training)].tolist())))
+
+
+def _require_needs(feedback: Path, config: Config, labels: set[bool], prompts: int) -> None:
+    """Refuse data that lacks what the loss needs, once as text and once as cut to rows."""
     needs = loss_needs(config.loss.name)
-    prompts = len(set(columns.prompt[list(training)].tolist()))
     if needs.mismatched and config.loss.z0.estimator == "mismatched" and prompts < 2:
         raise FeedbackError(
             f"{feedback}: the training rows share one prompt, but z0 pairs answers with other "
             "prompts and needs at least 2. Set loss.z0.estimator=zero or bring more prompts."
         )
-    labels = set(columns.desirable[list(training)].tolist())
     if needs.both_labels and len(labels) < 2:
-        raise FeedbackError(f"{feedback}: {config.loss.name} needs both labels, but found one")
+        only = "desirable" if labels == {True} else "undesirable"
+        raise FeedbackError(
+            f"{feedback}: the loss {config.loss.name} needs both labels, but every training row is "
+            f"{only}. Bring rows of the other label, or set loss.name to one that takes one label "
+            "(see thumbs losses)."
+        )
 
 
 def _weights_in_force(
@@ -181,7 +198,8 @@ def describe_data(
     if unmatched:
         warnings.append(f"{unmatched} rows found no answer of another prompt and stay out of z0")
     if not 0 < desirable < len(training):
-        warnings.append("the training rows hold one label only")
+        only = "desirable" if desirable else "undesirable"
+        warnings.append(f"every training row is {only}: there is nothing to tell it from")
     return {
         "feedback": {
             "path": str(feedback.resolve()),
@@ -229,5 +247,10 @@ def _load_own_loss(name: str) -> None:
         load_loss(name)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    except Exception as error:  # noqa: BLE001, the user's own module may raise anything
+        found = f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
+        raise ConfigError(
+            f"loss.name: {name!r} cannot be imported ({found}); correct the module"
+        ) from None
     finally:
         sys.path.pop(0)

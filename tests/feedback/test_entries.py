@@ -103,4 +103,4 @@ def test_a_cut_gzip_file_is_an_error(tmp_path: Path, start: bytes) -> None:
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     assert error_of(tmp_path / "no.jsonl") == "no.jsonl: there is no such file."
     (tmp_path / "a.jsonl").mkdir()
-    assert error_of(tmp_path / "a.jsonl") == "a.jsonl: cannot be read: Is a directory."
+    assert error_of(tmp_path / "a.jsonl") == "a.jsonl: is a folder. Name a file in it."

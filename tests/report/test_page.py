@@ -312,10 +312,10 @@ def test_no_run_at_all_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("metrics.jsonl", b"oops\n{}\n", r"metrics\.jsonl: a line is not JSON"),
+        ("metrics.jsonl", b"oops\n{}\n", r"metrics\.jsonl:1: not JSON"),
         ("summary.json", b"{", r"summary\.json: is not JSON"),
         ("summary.json", b"[]", r"summary\.json: holds list, must be an object"),
-        ("config.yaml", b"a: [", r"config\.yaml: is not YAML"),
+        ("config.yaml", b"a: [", r"config\.yaml: is not readable YAML"),
     ],
 )
 def test_a_damaged_file_is_named(make_run: Any, name: str, content: bytes, complaint: str) -> None:

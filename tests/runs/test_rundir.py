@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from thumbs.errors import RunError
+from thumbs.errors import OutputError, RunError
 from thumbs.runs.rundir import (
     RunDir,
     append_metrics,
@@ -52,7 +52,7 @@ def test_a_file_is_no_place_for_a_run(tmp_path: Path) -> None:
     file.write_text("")
     with pytest.raises(RunError, match="is a file"):
         create_run(file)
-    with pytest.raises(RunError, match="the folder cannot be made"):
+    with pytest.raises(OutputError, match=r"file/below: cannot be written, .*file is a file"):
         create_run(file / "below")
 
 

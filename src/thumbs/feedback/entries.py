@@ -55,6 +55,8 @@ def read_lines(path: Path) -> Iterator[Entry]:
 
 def read_parquet(path: Path) -> Iterator[Entry]:
     """Every line of a Parquet table, its row groups read in pieces."""
+    with _open_bytes(path):
+        pass  # missing files and folders are refused in one way
     try:
         with pq.ParquetFile(path) as table:
             number = 0
@@ -88,6 +90,8 @@ def _open_bytes(path: Path) -> Iterator[IO[bytes]]:
                 yield cast(IO[bytes], unpacked)
     except FileNotFoundError:
         raise FeedbackError(f"{path}: there is no such file.") from None
+    except IsADirectoryError:
+        raise FeedbackError(f"{path}: is a folder. Name a file in it.") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         finding = f"the gzip file is cut or damaged ({error}). Copy or export it again."
         raise FeedbackError(f"{path}: {finding}") from None

@@ -28,7 +28,7 @@ from thumbs.feedback.record import (
     parse_record,
     with_defaults,
 )
-from thumbs.files import written_aside
+from thumbs.files import existing_folder, require_writable_file, written_aside
 
 ROW_GROUP = 4096  # records of a Parquet row group, the most held in memory at a time
 
@@ -63,7 +63,16 @@ def read_feedback(path: Path, notes: Counter[str] | None = None) -> Iterator[Fee
         _require_same_kind(record, first, place)
         yield record
     if first is None:
-        raise FeedbackError(f"{path}: the file holds no records.")
+        raise FeedbackError(f"{path}: the file holds no records. {advice}")
+
+
+def require_feedback_name(path: Path) -> None:
+    """Refuse a name whose ending is no format of ours.
+
+    Raises:
+        FeedbackError: it is not.
+    """
+    _format_of(path)
 
 
 def write_feedback(path: Path, records: Iterable[Feedback]) -> int:
@@ -75,8 +84,8 @@ def write_feedback(path: Path, records: Iterable[Feedback]) -> int:
         FeedbackError: there are no records, they are of both kinds, or do not fit the format.
     """
     file_format = _format_of(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent) as spool:
+    require_writable_file(path)
+    with tempfile.TemporaryFile(dir=existing_folder(path)) as spool:
         num_records, used_keys = _spool(records, spool, path)
         if not num_records:
             raise FeedbackError(f"{path}: there are no records to write.")

@@ -14,9 +14,10 @@ from typing import Any, Protocol
 from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally, clean
 from thumbs.feedback.entries import first_entry
-from thumbs.feedback.file import write_feedback
-from thumbs.feedback.record import Feedback
+from thumbs.feedback.file import require_feedback_name, write_feedback
+from thumbs.feedback.record import Feedback, keys_found
 from thumbs.feedback.sources import openwebui, preference, trl_unpaired
+from thumbs.files import require_writable_file
 from thumbs.progress import progress_bar
 
 
@@ -70,6 +71,8 @@ def import_feedback(
         FeedbackError: a file cannot be read or recognised, is `out` itself, or nothing is left.
     """
     _refuse_overwriting(sources, out)
+    require_feedback_name(out)
+    require_writable_file(out)
     files: dict[str, list[Path]] = {}
     for path in sources:
         files.setdefault(find_source(path, tool).NAME, []).append(path)
@@ -103,10 +106,9 @@ def find_source(path: Path, tool: str | None = None) -> Source:
     for source in SOURCES.values():
         if source.detect(entry):
             return source
-    keys = ", ".join(map(repr, entry)) or "none"
     advice = f"Known tools: {known}. Name one with --from if this file is one of theirs"
     raise FeedbackError(
-        f"{path}: no known tool's export; its first entry's keys: {keys}. {advice}."
+        f"{path}: no known tool's export; its first entry's keys: {keys_found(entry)}. {advice}."
     )
 
 

@@ -5,7 +5,7 @@ Knows no file format, no tool, no model.
 """
 
 import hashlib
-import math
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -87,19 +87,22 @@ def parse_record(
         )
         raise _error(place, f"{kinds}. Both must be messages, or both text.", advice)
     if not isinstance(completion, str) and completion[0]["role"] != "assistant":
-        found = f"but has the role {completion[0]['role']!r}"
+        found = f"but has the role {completion[0]['role']!r:.80}"
         raise _error(place, f'the first message of "completion" must be the assistant\'s, {found}.')
-    return with_defaults(
-        Feedback(
-            prompt=prompt,
-            completion=completion,
-            label=_parse_label(entry, place, advice),
-            weight=_parse_weight(entry, place),
-            time=_parse_time(entry, place, notes),
-            **{key: _parse_text(entry, key, place) for key in TEXT_KEYS},
-            **{key: _parse_json(entry, key, place) for key in JSON_KEYS},
-        )
+    record = Feedback(
+        prompt=prompt,
+        completion=completion,
+        label=_parse_label(entry, place, advice),
+        weight=_parse_weight(entry, place),
+        time=_parse_time(entry, place, notes),
+        **{key: _parse_text(entry, key, place) for key in TEXT_KEYS},
+        **{key: _parse_json(entry, key, place) for key in JSON_KEYS},
     )
+    try:
+        orjson.dumps(record)
+    except orjson.JSONEncodeError as error:  # half a character, or nested without end
+        raise _error(place, f"holds what a feedback file cannot: {error}.", advice) from None
+    return with_defaults(record)
 
 
 def is_blank(side: object) -> bool:
@@ -147,9 +150,8 @@ def _first_user_text(prompt: Text) -> object:
 
 
 def _parse_side(entry: Mapping[str, Any], key: str, place: str, advice: str) -> Text:
-    if entry.get(key) is None:
-        keys = ", ".join(map(repr, entry)) or "none"
-        raise _error(place, f'"{key}" is missing; the keys found: {keys}.', advice)
+    if key not in entry:
+        raise _error(place, f'"{key}" is missing; the keys found: {keys_found(entry)}.', advice)
     found = entry[key]
     if not isinstance(found, str | list):
         finding = f'"{key}" must be text or a list of messages, but is {found!r:.80}.'
@@ -167,11 +169,18 @@ def _parse_side(entry: Mapping[str, Any], key: str, place: str, advice: str) -> 
     return side
 
 
+def keys_found(entry: Mapping[str, Any]) -> str:
+    """The first keys of an entry, in words."""
+    names = [f"{key!r:.40}" for key in entry]
+    rest = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return (", ".join(names[:12]) or "none") + rest
+
+
 def _parse_message(message: object, place: str) -> Message:
     if not isinstance(message, dict):
         raise _error(place, f'must be {{"role": ..., "content": ...}}, but is {message!r:.80}.')
     if not isinstance(message.get("role"), str) or not message["role"]:
-        raise _error(place, f'"role" must be a name like user, but is {message.get("role")!r}.')
+        raise _error(place, f'"role" must be a name like user, but is {message.get("role")!r:.80}.')
     content = message.get("content")
     if content is None and message.get("tool_calls"):
         content = ""
@@ -186,15 +195,15 @@ def _parse_label(entry: Mapping[str, Any], place: str, advice: str) -> bool:
         raise _error(place, '"label" is missing; it must be true or false.', advice)
     label = entry["label"]
     if not isinstance(label, bool):  # strict: 1, "true" and null are no labels
-        raise _error(place, f'"label" must be true or false, but is {label!r}.', advice)
+        raise _error(place, f'"label" must be true or false, but is {label!r:.80}.', advice)
     return label
 
 
 def _parse_weight(entry: Mapping[str, Any], place: str) -> float:
     weight = entry.get("weight", 1.0)
     is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-    if not is_number or not math.isfinite(weight) or weight < 0:
-        raise _error(place, f'"weight" must be a finite number >= 0, but is {weight!r}.')
+    if not is_number or not 0 <= weight <= sys.float_info.max:
+        raise _error(place, f'"weight" must be a finite number >= 0, but is {weight!r:.80}.')
     return float(weight)
 
 
@@ -214,16 +223,18 @@ def _parse_time(entry: Mapping[str, Any], place: str, notes: Counter[str]) -> st
         return utc_text(text)
     except ValueError:
         allowed = "2026-01-01T00:00:00+00:00"
-        raise _error(place, f'"time" must be ISO 8601 like {allowed}, but is {text!r}.') from None
+        raise _error(
+            place, f'"time" must be ISO 8601 like {allowed}, but is {text!r:.80}.'
+        ) from None
 
 
 def _parse_json(entry: Mapping[str, Any], key: str, place: str) -> str:
     value = entry.get(key)
-    if not isinstance(value, str):
-        return orjson.dumps(value).decode()
     try:
+        if not isinstance(value, str):
+            return orjson.dumps(value).decode()
         orjson.loads(value or ABSENT_JSON)
-    except orjson.JSONDecodeError as error:
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
         raise _error(place, f'"{key}" must hold JSON, but is {value!r:.80} ({error}).') from None
     return value or ABSENT_JSON
 

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from thumbs.errors import RunError
-from thumbs.files import write_bytes
+from thumbs.files import require_writable, write_bytes
 from thumbs.report import charts, tables, wording
 from thumbs.report.run_record import RunRecord, read_runs
 from thumbs.report.svg import Chart, draw
@@ -54,14 +54,15 @@ def write_report(runs: Path | Sequence[Path], out: Path | None = None) -> Path:
     paths = [runs] if isinstance(runs, Path) else list(runs)
     if not paths:
         raise RunError("thumbs report: no run was named; give one or more run folders")
-    page = render(read_runs(paths))
     first = paths[0].resolve()
+    records = read_runs(paths)
     target = out or (RunDir(paths[0]).report if len(paths) == 1 else first.parent / "report.html")
     if target.is_dir():
         raise RunError(f"--out {target}: is a folder, must be a file; try {target / 'report.html'}")
     if target.is_file() and target.suffix not in (".html", ".htm"):
         raise RunError(f"--out {target}: exists and is no page; name a file that ends in .html")
-    write_bytes(target, page.encode())
+    require_writable(target)
+    write_bytes(target, render(records).encode())
     return target
 
 

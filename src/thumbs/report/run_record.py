@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-import yaml
+from pydantic import TypeAdapter
 
-from thumbs.errors import RunError
+from thumbs.errors import ConfigError, RunError
+from thumbs.report.shape import DATA, STEPS, SUMMARY, wrong_value
 from thumbs.runs.rundir import open_run, read_json, read_metrics
+from thumbs.yaml_text import read_yaml
 
 
 @dataclass(frozen=True)
@@ -56,33 +57,30 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
 
 def _read_run(path: Path, name: str) -> RunRecord:
     run = open_run(path)
-    text = run.config.read_text(encoding="utf-8")
     try:
-        config = yaml.safe_load(text) or {}
-        steps = read_metrics(run.metrics)
-    except yaml.YAMLError as error:
-        raise RunError(f"{run.config}: is not YAML ({_one_line(error)}); restore it") from None
-    except orjson.JSONDecodeError as error:
-        raise RunError(
-            f"{run.metrics}: a line is not JSON ({error}); remove that line to see the others"
-        ) from None
+        config = read_yaml(run.config, advice="Restore it, or start the run again.")
+    except ConfigError as error:
+        raise RunError(str(error)) from None
+    steps = read_metrics(run.metrics)
+    if wrong := wrong_value(STEPS, steps):
+        raise RunError(f"{run.metrics}: {wrong}; remove that line to see the others")
     return RunRecord(
         name=name,
-        config_text=text,
+        config_text=run.config.read_text(encoding="utf-8"),
         config=dict(_flat(config)),
-        data=_read_mapping(run.data),
+        data=_read_mapping(run.data, DATA),
         steps=list({line["step"]: line for line in steps}.values()),
-        summary=_read_mapping(run.summary),
+        summary=_read_mapping(run.summary, SUMMARY),
     )
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def _read_mapping(path: Path, shape: TypeAdapter[Any]) -> dict[str, Any]:
     """The object in a JSON file; {} where the run has not written the file yet."""
     if not path.is_file():
         return {}
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise RunError(f"{path}: holds {type(found).__name__}, must be an object; run it again")
+    found: dict[str, Any] = read_json(path)
+    if wrong := wrong_value(shape, found):
+        raise RunError(f"{path}: {wrong}; the file is damaged: restore it, or run it again")
     return found
 
 
@@ -102,7 +100,3 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         return
     for key, inner in value.items():
         yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
