@@ -5,15 +5,21 @@ Each case runs the real command line in a folder of its own, with the files it n
 
 import gzip
 import json
+import os
+import shlex
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+import thumbs
 from thumbs.cli import main
-from thumbs.models.tiny import save_tiny
+from thumbs.loss_table import LOSS_TABLE
+from thumbs.models.tiny import save_tiny, tiny_tokenizer
 
 GOOD = "".join(
     f'{{"prompt": "Is {i // 2} a number?", "completion": "{"yes" if i % 2 else "no"}", '
@@ -152,7 +158,7 @@ SETTINGS = [
     ),
     Case(WITH_CONFIG, ["'train' stands on line 1 and line 2"], config("train: {}\ntrain: {}")),
     Case(WITH_CONFIG, ["month must be in 1..12"], config("model: {revision: 2026-99-01}")),
-    Case(WITH_CONFIG, ["nested too deeply"], config("[" * 5000)),
+    Case(WITH_CONFIG, ["nested too deeply"], config("[" * 1500)),
     Case(WITH_CONFIG, ["holds '\\ud800', no text"], config('data: {exclude: "\\ud800"}')),
     Case(WITH_CONFIG, ["holds '\\x00', no text"], config('data: {exclude: "\\0"}')),
     Case(WITH_CONFIG, ["unknown key '1'; allowed: model, data"], config("1: 2")),
@@ -408,3 +414,148 @@ FOLDERS = [
 @pytest.mark.parametrize("case", FOLDERS, ids=lambda case: repr(case.words[0]))
 def test_a_folder_that_cannot_be_used_is_refused(case: Case, check: Callable[[Case], None]) -> None:
     check(case)
+
+
+def cut(name: str) -> Callable[[Path], object]:
+    """Keep the first half of a file of the model."""
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-200][:900])
+
+
+def without(*names: str) -> Callable[[Path], object]:
+    def remove(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return remove
+
+
+def changed(name: str, **values: object) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        found = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**found, **values}))
+
+    return change
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+MODELS: list[tuple[str, Callable[[Path], object], list[str]]] = [
+    ("no tokenizer", without(*TOKENIZER), ["m: holds no tokenizer (tokenizer.json, ", "--set"]),
+    ("no weights", without(WEIGHTS), ["m: holds no weights (*.safetensors)"]),
+    ("pickle", pickled, ["m: holds pickle weights only (pytorch_model.bin)", "Convert them"]),
+    ("no config", without(CONFIG), ["m: holds no config.json"]),
+    ("cut config", cut(CONFIG), ["m/config.json: is not readable JSON", "again"]),
+    ("cut weights", cut(WEIGHTS), ["m/model.safetensors: is cut or damaged", "again"]),
+    ("cut tokenizer", cut("tokenizer.json"), ["m/tokenizer.json: is not readable JSON"]),
+    ("odd tokenizer", changed("tokenizer.json", model=5), ["the tokenizer cannot be loaded"]),
+    ("odd config", changed(CONFIG, hidden_size="x"), ["m: the", "cannot be loaded"]),
+    ("no kind", changed(CONFIG, model_type="none"), ["m: the", "cannot be loaded"]),
+    ("list", lambda folder: (folder / CONFIG).write_text("[]"), ["must hold a JSON object"]),
+]
+
+
+@pytest.mark.parametrize(("damage", "words"), [m[1:] for m in MODELS], ids=[m[0] for m in MODELS])
+def test_a_model_that_cannot_be_used_is_refused(
+    damage: Callable[[Path], object],
+    words: list[str],
+    model: Path,
+    tmp_path: Path,
+    check: Callable[[Case], None],
+) -> None:
+    shutil.copytree(model, tmp_path / "m")
+    damage(tmp_path / "m")
+    late = "cannot be loaded" in words[-1]
+    check(Case("train good.jsonl --model m --out run", words, late=late))
+
+
+NAMES = [
+    Case("train good.jsonl --model ./none --out run", ["./none: no such folder", "hub id"]),
+    Case("train good.jsonl --model good.jsonl --out run", ["good.jsonl: is a file"]),
+    Case("check good.jsonl --model ./none", ["./none: no such folder"]),
+    Case(sets("model.tokenizer=./none"), ["./none: no such folder"]),
+    Case(sets("model.reference=./none"), ["./none: no such folder"]),
+    Case(sets("model.attn_implementation=flsh"), ["'flsh' is unknown; allowed: ", "sdpa"]),
+]
+
+
+@pytest.mark.parametrize("case", NAMES, ids=lambda case: repr(case.words[0]))
+def test_a_model_that_is_not_there_is_refused_before_any_work(
+    case: Case, check: Callable[[Case], None]
+) -> None:
+    check(case)
+
+
+def test_messages_without_a_template_are_refused(
+    tmp_path: Path, check: Callable[[Case], None]
+) -> None:
+    save_tiny(tmp_path / "m", "llama", tokenizer=tiny_tokenizer(chat_template=None))
+    chat = feedback(CHAT + CHAT.replace('"a"', '"c"'))
+    words = ["data.chat_template is not set", "try --set data.chat_template=chatml"]
+    check(Case("train f.jsonl --model m --out run", words, chat))
+
+
+ONE_LABEL = feedback(RECORD + "\n" + RECORD.replace('"a"', '"c"'))
+
+
+def test_a_loss_that_needs_both_labels_refuses_one(
+    check: Callable[[Case], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needy = replace(LOSS_TABLE["kto"], both_labels=True)
+    monkeypatch.setitem(LOSS_TABLE, "kto", needy)
+    words = ["f.jsonl: the loss kto needs both labels, but every training row is desirable"]
+    check(Case(TRAIN_F, words, ONE_LABEL))
+
+
+def test_kto_takes_one_label_and_warns(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "f.jsonl").write_bytes(bytes(str(ONE_LABEL["f.jsonl"]), "utf-8"))
+    monkeypatch.chdir(tmp_path)
+    argv = ["thumbs", *TRAIN_F.format(model=model).split(), "--set", "data.heldout_fraction=0"]
+    monkeypatch.setattr(sys, "argv", argv)
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    assert "warning: every training row is desirable" in capsys.readouterr().err
+    assert (tmp_path / "run" / "summary.json").is_file()
+
+
+SUBPROCESS = [
+    ("trian", "thumbs: 'trian' is no verb; the nearest is train"),
+    ("check none.jsonl", "none.jsonl: there is no such file"),
+    ("train none.jsonl --model m --out run --set foo=1", "--set: unknown key 'foo'"),
+]
+
+
+@pytest.mark.parametrize(("command", "words"), SUBPROCESS)
+def test_a_process_of_its_own_ends_the_same_way_with_stdin_closed(
+    command: str, words: str, tmp_path: Path
+) -> None:
+    line = [sys.executable, "-m", "thumbs", *command.split()]
+    script = shlex.join(line) + " <&-"
+    environment = {**os.environ, "PYTHONPATH": str(Path(thumbs.__file__).parents[1])}
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {words}")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
+def test_what_may_not_be_read_or_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("f.jsonl").write_text(RECORD)
+    Path("f.jsonl").chmod(0)
+    Path("closed").mkdir(mode=0o500)
+    assert "f.jsonl: cannot be read: Permission" in error_of(F.split(), monkeypatch, capsys)
+    Path("f.jsonl").chmod(0o600)
+    argv = ["import", "f.jsonl", "--out", "closed/out.jsonl"]
+    assert "closed is read-only" in error_of(argv, monkeypatch, capsys)

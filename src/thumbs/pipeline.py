@@ -26,6 +26,7 @@ from thumbs.models.load import (
     LoadedModel,
     load_model,
     pick_device,
+    require_model,
     trained_model,
     untrained_model,
 )
@@ -92,6 +93,7 @@ def train_model(
     """
     require_unused(out)
     _require_whole_model(config.model.name_or_path)
+    require_model(config.model)
     today = datetime.now(UTC).date()
     prepared = prepare(feedback, config, today)
     policy = load_model(config.model, device=pick_device(), seed=config.train.seed)

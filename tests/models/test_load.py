@@ -85,7 +85,7 @@ def with_weights_of_another_shape(folder: Path) -> None:
         (without_weights, r"holds no weights \(\*.safetensors\)"),
         (with_pickles_only, r"holds pickle weights only \(pytorch_model.bin\).*Convert them once"),
         (without_tokenizer, "holds no tokenizer .*--set model.tokenizer=FOLDER"),
-        (with_cut_weights, "the model cannot be loaded"),
+        (with_cut_weights, r"model\.safetensors: is cut or damaged"),
         (without_one_weight, "1 weights are missing.*'model.layers.1.mlp.up_proj.weight'"),
         (with_weights_of_another_shape, "the model cannot be loaded: .*mismatch"),
         (with_unknown_architecture, "cannot be loaded: .*no_such_model"),
@@ -97,7 +97,7 @@ def test_a_folder_that_is_not_whole_is_refused(
     damage(folder)
     with pytest.raises(ModelError, match=message) as error:
         load_model(config_for(folder), device=CPU)
-    assert str(error.value).startswith(f"{folder}: ")
+    assert str(error.value).startswith(str(folder))
     assert "\n" not in str(error.value)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -21,6 +20,13 @@ from transformers.utils import logging as transformers_logging
 from thumbs.config import ModelConfig
 from thumbs.errors import ConfigError, ModelError
 from thumbs.files import sha256_bytes
+from thumbs.models.folder import (
+    TOKENIZER_FILES,
+    require_attention,
+    require_name,
+    require_tokenizer,
+    require_weights,
+)
 from thumbs.models.lora import (
     add_lora,
     base_of_adapter,
@@ -30,10 +36,6 @@ from thumbs.models.lora import (
     load_adapter,
     save_adapter,
 )
-
-LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
-# What save_pretrained of a fast tokenizer writes, and the older forms it can still be built from.
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,9 @@ def load_model(config: ModelConfig, *, device: torch.device, seed: int = 0) -> L
         ModelError: no such model, no safetensors, no tokenizer, or weights that do not fit.
         ConfigError: adapters that do not fit the model.
     """
-    _require_name(config.name_or_path)
+    require_name(config.name_or_path)
     name, adapter = base_and_adapter(config)
-    _require_folder_or_hub_id(name)
-    _require_safetensors(name)
+    require_weights(name)
     tokenizer = load_tokenizer(config)
     trains_adapters = adapter is not None or config.lora is not None
     loaded = _load(config, name, tokenizer, _weight_dtype(config, frozen=trains_adapters), device)
@@ -101,6 +102,23 @@ def trained_model(config: ModelConfig, name: str) -> ModelConfig:
 def untrained_model(config: ModelConfig) -> ModelConfig:
     """How to load what a run with `config` started from, new adapters left out."""
     return config.model_copy(update={"lora": None})
+
+
+def require_model(config: ModelConfig) -> None:
+    """Refuse, before any work, a model whose files or settings cannot be right.
+
+    Raises:
+        ModelError: no such folder, files that are missing or damaged.
+        ConfigError: an attention or quantization that is not there.
+    """
+    require_name(config.name_or_path)
+    require_attention(config.attn_implementation)
+    _require_quantization(config)
+    require_weights(base_and_adapter(config)[0])
+    require_tokenizer(_tokenizer_name(config))
+    if config.reference is not None:
+        other = config.model_copy(update={"name_or_path": config.reference, "adapter": None})
+        require_weights(base_and_adapter(other)[0])
 
 
 def load_reference(config: ModelConfig, tokenizer: Any, *, device: torch.device) -> LoadedModel:
@@ -148,22 +166,13 @@ def merge_adapters(loaded: LoadedModel) -> LoadedModel:
 
 def load_tokenizer(config: ModelConfig) -> Any:
     """The tokenizer of `config`, a fast one (offsets are needed to place the loss mask)."""
-    name = config.tokenizer or config.name_or_path
-    folder = Path(name)
-    if is_adapter_folder(name) and not any((folder / file).is_file() for file in TOKENIZER_FILES):
-        name = base_of_adapter(folder)
-        folder = Path(name)
-    _require_folder_or_hub_id(name)
-    if folder.is_dir() and not any((folder / file).is_file() for file in TOKENIZER_FILES):
-        raise ModelError(
-            f"{name}: holds no tokenizer ({', '.join(TOKENIZER_FILES)}). "
-            "Save one there or name another with --set model.tokenizer=FOLDER."
-        )
+    name = _tokenizer_name(config)
+    require_tokenizer(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             name, revision=config.revision, trust_remote_code=config.trust_remote_code
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001, tokenizers raises nothing narrower
         raise ModelError(f"{name}: the tokenizer cannot be loaded: {_one_line(error)}") from None
     if not tokenizer.is_fast:
         raise ModelError(
@@ -201,8 +210,7 @@ def _load(
     dtype: torch.dtype | str,
     device: torch.device,
 ) -> LoadedModel:
-    _require_folder_or_hub_id(name)
-    _require_safetensors(name)
+    require_weights(name)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     loaded: Any
     try:
@@ -216,7 +224,7 @@ def _load(
             output_loading_info=True,
             **_quantized(config, device),
         )
-    except LOADING_ERRORS as error:
+    except Exception as error:  # noqa: BLE001, a damaged config.json trips it anywhere
         raise ModelError(f"{name}: the model cannot be loaded: {_one_line(error)}") from None
     model, info = loaded
     if info["missing_keys"]:
@@ -257,11 +265,7 @@ def _quantized(config: ModelConfig, device: torch.device) -> dict[str, Any]:
     """Arguments of from_pretrained that hold the weights in 4 or 8 bits (arXiv 2305.14314v1)."""
     if config.quantization is None:
         return {}
-    if find_spec("bitsandbytes") is None:
-        raise ConfigError(
-            f"model.quantization: {config.quantization!r} needs bitsandbytes, which is not "
-            "installed. Install it with: pip install 'thumbs[quant]'"
-        )
+    _require_quantization(config)
     build: Any = BitsAndBytesConfig
     settings = build(
         load_in_8bit=config.quantization == "int8",
@@ -273,6 +277,20 @@ def _quantized(config: ModelConfig, device: torch.device) -> dict[str, Any]:
     return {"quantization_config": settings, "device_map": {"": device}}
 
 
+def _require_quantization(config: ModelConfig) -> None:
+    if config.quantization is not None and find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            f"model.quantization: {config.quantization!r} needs bitsandbytes, which is not "
+            "installed. Install it with: pip install 'thumbs[quant]'"
+        )
+
+
+def _tokenizer_name(config: ModelConfig) -> str:
+    name = config.tokenizer or config.name_or_path
+    has_own = any((Path(name) / file).is_file() for file in TOKENIZER_FILES)
+    return base_of_adapter(Path(name)) if is_adapter_folder(name) and not has_own else name
+
+
 def switch_off_dropout(model: torch.nn.Module) -> None:
     """Set every dropout probability to 0, so that training mode scores like evaluation mode."""
     for module in model.modules():
@@ -281,35 +299,6 @@ def switch_off_dropout(model: torch.nn.Module) -> None:
                 setattr(module, name, 0.0)
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-
-
-def _require_name(name: str) -> None:
-    if not name:
-        raise ModelError("--model: is missing. Give a model folder or a hub id.")
-
-
-def _require_folder_or_hub_id(name: str) -> None:
-    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
-    folder = Path(name)
-    if looks_like_path and not folder.exists():
-        raise ModelError(f"{name}: no such folder. Give a model folder or a hub id (owner/name).")
-    if folder.is_file():
-        raise ModelError(f"{name}: is a file. Give the folder that holds config.json and weights.")
-
-
-def _require_safetensors(name: str) -> None:
-    folder = Path(name)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ModelError(f"{name}: holds no config.json, so it is not a model folder.")
-    if not folder.is_dir() or any(folder.glob("*.safetensors")):
-        return
-    pickles = sorted(file.name for file in [*folder.glob("*.bin"), *folder.glob("*.pt")])
-    if pickles:
-        raise ModelError(
-            f"{name}: holds pickle weights only ({pickles[0]}), which can run code when loaded. "
-            "Convert them once: from_pretrained(...).save_pretrained(FOLDER) writes safetensors."
-        )
-    raise ModelError(f"{name}: holds no weights (*.safetensors).")
 
 
 def _require_vocabulary(name: str, model: PreTrainedModel, tokenizer: Any) -> None:
