@@ -95,6 +95,10 @@ class Scorer(nn.Module):
             notes.append("the model's own forward is used: its head does more than a projection")
         if self.rope:
             notes.append(f"the model has {self.rope}; rows that differ in that share no forward")
+        narrow = self.autocast or self.model.get_input_embeddings().weight.dtype
+        slow = self.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
+        if narrow == torch.bfloat16 and slow:  # seen: 0.8 GFLOP/s against 50 in float32
+            notes.append("this CPU has no bfloat16 products: expect about 7 times float32's time")
         return notes
 
     def _token_logps(
