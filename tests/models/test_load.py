@@ -139,12 +139,12 @@ def test_the_loaded_weights_are_those_that_were_saved(saved: Path) -> None:
     assert loaded.identity.dtype == "float32"
 
 
-def test_the_policy_keeps_float32_weights_and_the_reference_its_own(tmp_path: Path) -> None:
+def test_on_a_cpu_policy_and_reference_are_float32_whatever_is_stored(tmp_path: Path) -> None:
     half = save_tiny(tmp_path / "half", "llama", dtype=torch.bfloat16)
     config = config_for(half, reference=str(half))
     assert load_model(config, device=CPU).model.dtype == torch.float32
     reference = load_reference(config, load_tokenizer(config), device=CPU)
-    assert reference.model.dtype == torch.bfloat16
+    assert reference.model.dtype == torch.float32  # a CPU is slow at bfloat16
     assert reference.identity.dtype == "bfloat16"
     assert not any(weight.requires_grad for weight in reference.model.parameters())
     wide = config_for(half, dtype="float64")

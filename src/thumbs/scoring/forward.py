@@ -152,12 +152,13 @@ def build_scorer(model: Any, *, dtype: str = "auto") -> Scorer:
     """A scorer for `model`, head-last where two probe rows agree with the model's own forward.
 
     dtype: model.dtype of the configuration; auto computes in bfloat16 on a GPU that has it, and
-    where frozen weights are stored in less than float32.
+    where frozen weights are stored in less than float32 beside float32 adapters.
     """
     on_gpu = next(model.parameters()).device.type == "cuda"
-    has_narrow_weights = any(p.dtype.itemsize < 4 for p in model.parameters())
-    in_bfloat16 = dtype == "auto" and (
-        has_narrow_weights or (on_gpu and torch.cuda.is_bf16_supported())
+    sizes = {weight.dtype.itemsize for weight in model.parameters()}
+    has_narrow_weights = min(sizes) < 4
+    in_bfloat16 = (has_narrow_weights and (dtype == "auto" or max(sizes) >= 4)) or (
+        dtype == "auto" and on_gpu and torch.cuda.is_bf16_supported()
     )
     scorer = Scorer(model, autocast=torch.bfloat16 if in_bfloat16 else None)
     head = model.get_output_embeddings() or nn.Module()
