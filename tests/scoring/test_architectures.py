@@ -8,7 +8,9 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from thumbs.config import LoraConfig
 from thumbs.core.logprobs import completion_logps
+from thumbs.models.lora import add_lora
 from thumbs.models.tiny import tiny_model
 from thumbs.scoring import forward
 from thumbs.scoring.forward import build_scorer
@@ -165,6 +167,17 @@ def test_a_forgotten_bias_is_noticed_though_it_starts_at_zero(
     model = architecture("phi").to(dtype)
     assert not build_scorer(model).head_last
     assert not model.lm_head.bias.any()  # drawn at random for the probe, and zero again
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_forgotten_adapter_on_the_head_is_noticed_though_it_starts_at_zero(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = architecture("llama").to(dtype)
+    add_lora(model, LoraConfig(r=4, target_modules=["lm_head"]), seed=0)
+    assert build_scorer(model).head_last
+    monkeypatch.setattr(forward, "_head_weight", lambda head: head.get_base_layer().weight)
+    assert not build_scorer(model).head_last
 
 
 class Changed(transformers.LlamaForCausalLM):  # type: ignore[no-untyped-call]

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 SPREADS = (1.0, 20.0)  # standard deviations of the logits; a cap shows at 20, a small shift at 1
 # Largest difference of log-probs, and of states, as a share of their spread. float32 paths differ
@@ -37,7 +37,9 @@ def head_last_agrees(model: Any, head_logps: HeadLogps) -> bool:
         return False
     if _has_other_weights(model, decoder, head):
         return False
-    with torch.no_grad():
+    zeros = [w for w in head.parameters() if w.is_floating_point() and not w.any()]
+    biases, matrices = [w for w in zeros if w.ndim < 2], [w for w in zeros if w.ndim >= 2]
+    with torch.no_grad(), _drawn(matrices):
         ids = _probe_ids(model)  # (2, L)
         states = _decoder_states(decoder, ids)  # (2, L, H)
         entered, logits = _own_forward(model, head, ids)  # (2, L, H), (2, L, V)
@@ -50,7 +52,7 @@ def head_last_agrees(model: Any, head_logps: HeadLogps) -> bool:
         spread = logits.float().std(dim=-1).mean().item()
         if not 0.0 < spread < float("inf"):
             return False
-        with _zeros_drawn(head):
+        with _drawn(biases):  # they are not stretched, so the spread is measured without them
             return all(
                 _difference(model, head, ids, states, head_logps, stretch=wanted / spread)
                 <= tolerance * wanted
@@ -107,18 +109,19 @@ def _has_other_weights(model: Any, decoder: Any, head: Any) -> bool:
 
 
 @contextmanager
-def _zeros_drawn(head: nn.Module) -> Iterator[None]:
-    """Random values in the head's weights that are all 0; zeros again afterwards."""
-    zeros = [w for w in head.parameters() if w.is_floating_point() and not w.any()]
+def _drawn(zeros: list[Tensor]) -> Iterator[None]:
+    """Random values in weights that are all 0; zeros again afterwards."""
     draw = torch.Generator().manual_seed(0)
     try:
         for weight in zeros:
             scale = 1.0 if weight.ndim < 2 else weight.shape[-1] ** -0.5
             weight.copy_(scale * torch.randn(weight.shape, generator=draw))
+        torch.clear_autocast_cache()  # which holds the zeros in bfloat16
         yield
     finally:
         for weight in zeros:
             weight.zero_()
+        torch.clear_autocast_cache()
 
 
 def _probe_ids(model: Any) -> Tensor:
