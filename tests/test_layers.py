@@ -12,7 +12,7 @@ import thumbs
 
 SOURCE = Path(thumbs.__file__).parent
 
-EVERYWHERE = {"errors", "files", "progress", "yaml_text"}
+EVERYWHERE = {"errors", "files", "progress", "stopping", "yaml_text"}
 ASSEMBLED = {
     *("config", "loss_table", "core", "feedback", "data", "models", "scoring", "runs"),
     *("train", "evaluate", "demo", "report", "collect"),
@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "progress": set(),
+    "stopping": set(),
     "yaml_text": set(),
     "loss_table": set(),
     "config_errors": set(),
@@ -47,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 NO_TORCH = [
     *("thumbs.config", "thumbs.loss_table", "thumbs.errors", "thumbs.files", "thumbs.progress"),
     "thumbs.yaml_text",
-    *("thumbs.runs.rundir", "thumbs.report.page"),
+    *("thumbs.stopping", "thumbs.runs.rundir", "thumbs.report.page"),
 ]
 
 
@@ -103,7 +104,9 @@ def test_a_source_of_feedback_knows_only_feedback(module: str) -> None:
 
 @pytest.mark.parametrize("module", [m for m in modules() if m in ("cli", "__main__")])
 def test_the_command_line_imports_what_a_verb_needs_inside_the_verb(module: str) -> None:
-    assert imports(module, top_level=True) <= {"cli", "config", "errors", "loss_table"}
+    assert imports(module, top_level=True) <= {
+        *("cli", "config", "errors", "loss_table", "stopping")
+    }
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:

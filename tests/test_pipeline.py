@@ -17,7 +17,14 @@ from typer.testing import CliRunner
 from thumbs import pipeline
 from thumbs.cli import app
 from thumbs.config import load_config
-from thumbs.errors import CheckpointError, ConfigError, FeedbackError, OutputError, RunError
+from thumbs.errors import (
+    CheckpointError,
+    ConfigError,
+    FeedbackError,
+    Interrupted,
+    OutputError,
+    RunError,
+)
 from thumbs.feedback.file import write_feedback
 from thumbs.feedback.record import Feedback, with_defaults
 from thumbs.models.load import load_model
@@ -96,7 +103,7 @@ def test_pitfall_22_a_run_stopped_midway_ends_with_the_same_bytes(
         return step(*args, **keywords)  # type: ignore[arg-type]
 
     monkeypatch.setattr("thumbs.train.loop.train_step", stop_in_the_eighth)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="go on with: thumbs train --resume"):
         pipeline.train_model(feedback, config, tmp_path / "stopped")
     monkeypatch.undo()
     assert (tmp_path / "stopped" / "checkpoints" / "step-000006").is_dir()

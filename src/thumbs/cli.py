@@ -21,6 +21,7 @@ from rich.table import Table
 
 from thumbs.config import load_config
 from thumbs.errors import ConfigError, ThumbsError
+from thumbs.stopping import stop_on_sigterm
 
 app = typer.Typer(
     help="Thumbs-up / thumbs-down on single answers in, a measurably better language model out.",
@@ -49,6 +50,7 @@ MACHINE_SAYS_NO = {
 
 def main() -> None:
     """Run the command line; the user's mistakes end in one line and their exit code."""
+    stop_on_sigterm()
     try:
         _require_text(sys.argv[1:])
         code = app(prog_name="thumbs", standalone_mode=False)
@@ -71,7 +73,8 @@ def main() -> None:
 
 def _fail(text: str, code: int) -> NoReturn:
     if text:  # without arguments typer has shown the help already
-        print(f"error: {' '.join(text.split())}", file=sys.stderr)
+        line = re.sub(r"\s*\n\s*", " ", text)  # spaces stay: a path may hold several
+        print(f"error: {line}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -3,6 +3,7 @@
 In: a YAML file, `--set a.b=value` overrides. Out: a validated `Config`. Importable without torch.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -335,6 +336,20 @@ def validate_config(
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(explain(error, Config, place, places or {})) from None
+
+
+def with_whole_paths(config: Config) -> Config:
+    """`config` with every file or folder it names by its whole path, to be found from anywhere."""
+    names = {
+        "model": ("name_or_path", "tokenizer", "reference", "adapter"),
+        "data": ("chat_template", "exclude"),
+    }
+    whole = {}
+    for stage, keys in names.items():
+        values = {key: getattr(getattr(config, stage), key) for key in keys}
+        paths = {k: os.path.abspath(v) for k, v in values.items() if v and Path(v).exists()}
+        whole[stage] = getattr(config, stage).model_copy(update=paths)
+    return config.model_copy(update=whole)
 
 
 def dump_config(config: Config) -> str:

@@ -4,12 +4,12 @@ In: a run folder, a configuration, the plan, the policy. Out: the run, filled.
 reference pass -> steps -> model -> held-out numbers -> summary -> report.
 """
 
+import dataclasses
 import functools
 import platform
 import shlex
 import sys
 import time
-from dataclasses import asdict
 from datetime import date
 from importlib.metadata import version
 from typing import Any
@@ -19,20 +19,23 @@ import torch
 from thumbs.config import Config
 from thumbs.core.losses import load_loss
 from thumbs.data.templates import load_template
+from thumbs.errors import CheckpointError, RunError
 from thumbs.evaluate.heldout import HeldoutMetrics
 from thumbs.evaluate.score import evaluate_heldout
-from thumbs.files import write_bytes
+from thumbs.files import folder_written_aside, sha256_file
 from thumbs.models.load import LoadedModel, load_reference, merge_adapters, save_model
 from thumbs.prepare import Prepared
 from thumbs.progress import console
 from thumbs.report.page import write_report
-from thumbs.runs.checkpoint import load_latest
+from thumbs.runs.checkpoint import Checkpoint, load_latest
+from thumbs.runs.origin import Origin, read_origin, require_same_origin, rounding_differences
 from thumbs.runs.rundir import RunDir, read_json, write_json
 from thumbs.scoring.cache import ScoreCache, cache_folder
 from thumbs.scoring.forward import Scorer, build_scorer
 from thumbs.scoring.reference import (
     ReferenceValues,
     freeze_reference,
+    frozen_damage,
     read_frozen_reference,
     reference_pass,
 )
@@ -40,6 +43,7 @@ from thumbs.train.loop import Progress, train
 from thumbs.train.step import StepSettings, TrainingData
 
 AUTO_MICRO_BATCH_TOKENS = {"cpu": 4_096, "cuda": 16_384}  # padded tokens of one forward
+PACKAGES = ("thumbs", "torch", "transformers")
 
 
 def execute(
@@ -47,12 +51,14 @@ def execute(
     config: Config,
     prepared: Prepared,
     policy: LoadedModel,
+    origin: Origin,
     *,
     demo: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Reference pass, steps, held-out numbers, model, summary, page; returns what `train` prints.
 
-    The run goes on after its newest checkpoint, or from the start where it has none.
+    The run goes on after its newest whole checkpoint, or from the start where it has none.
+    origin: what the run's bytes depend on, for its checkpoints.
     """
     started = time.perf_counter()
     scorer = build_scorer(policy.model, dtype=config.model.dtype)
@@ -60,8 +66,10 @@ def execute(
         console.print(note)
     if config.train.gradient_checkpointing:
         policy.model.activation_checkpointing_enable()
-    reference = _reference_values(run, config, prepared, scorer, policy)
-    tokens = micro_batch_tokens(config, scorer.device)
+    reference = _reference_values(run, config, prepared, scorer, policy, origin)
+    inputs = {**origin.inputs, "reference values": reference.sha256}
+    origin = dataclasses.replace(origin, inputs=inputs)
+    checkpoint = _newest_checkpoint(run, origin)
     heldout = functools.partial(
         evaluate_heldout,
         rows=prepared.rows,
@@ -69,20 +77,18 @@ def execute(
         batches=prepared.heldout_batches,
         reference=reference,
         beta=config.loss.beta,
-        micro_batch_tokens=tokens,
+        micro_batch_tokens=origin.micro_batch_tokens,
     )
     is_own_reference = config.model.reference is None
     before = heldout(None if is_own_reference else scorer) if prepared.heldout else None
-    checkpoint, damage = load_latest(run.checkpoints)
-    for line in damage:
-        console.print(line)
     progress = train(
         scorer,
         prepared.epochs,
         TrainingData(prepared.rows, reference),
         config.train,
-        _step_settings(config, prepared, tokens),
+        _step_settings(config, prepared, origin.micro_batch_tokens),
         run,
+        origin=origin.to_dict(),
         resume=checkpoint,
         evaluate=lambda step: _print_heldout(step, heldout(scorer) if prepared.heldout else None),
     )
@@ -91,23 +97,97 @@ def execute(
     summary = _summary(run, progress, before, after, time.perf_counter() - started)
     write_json(run.summary, summary | {"demo": demo or None})
     write_report(run.path)
+    return _told(run, summary) | {"weights": prepared.weights}
+
+
+def finish(run: RunDir, weights: Any) -> dict[str, Any] | None:
+    """What `train` prints of a run that has its summary; None where the model is yet to be made.
+
+    Raises:
+        RunError: the run is complete, with its page.
+    """
+    if not run.summary.is_file():
+        return None
+    summary = read_json(run.summary)
+    for name, sha256 in summary.get("model_sha256", {}).items():
+        file = run.model / name
+        if not file.is_file() or sha256_file(file) != sha256:
+            problem = "is damaged" if file.is_file() else "is missing"
+            console.print(f"{file}: {problem}; the model is made again from the last checkpoint")
+            run.summary.unlink()
+            return None
+    if run.report.is_file():
+        raise RunError(f"{run.path}: this run is complete; see {run.report}")
+    write_report(run.path)
+    return _told(run, summary) | {"weights": weights}
+
+
+def machine_facts(device: torch.device, micro_batch_tokens: int) -> dict[str, str | int]:
+    """What the last bits of the result depend on beside settings and inputs."""
+    on_gpu = device.type == "cuda"
+    kind = torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability()
+    return {
+        "device": f"{device.type} {kind}",
+        "threads": torch.get_num_threads(),
+        "micro_batch_tokens": micro_batch_tokens,
+        **{package: version(package) for package in PACKAGES},
+    }
+
+
+def _told(run: RunDir, summary: dict[str, Any]) -> dict[str, Any]:
     keys = ("run", "model", "steps", "loss", "z0", "seconds")
-    result = {key: summary[key] for key in keys} | {"heldout": summary["heldout"]["after"]}
-    return result | {"report": str(run.report), "weights": prepared.weights}
+    told = {key: summary[key] for key in keys} | {"heldout": summary["heldout"]["after"]}
+    return told | {"report": str(run.report)}
+
+
+def _newest_checkpoint(run: RunDir, origin: Origin) -> Checkpoint | None:
+    """The checkpoint to go on from; damage and what may change the last bits get a line each.
+
+    Raises:
+        CheckpointError: the checkpoint is of another run.
+    """
+    checkpoint, damage = load_latest(run.checkpoints)
+    for line in damage:
+        console.print(line, soft_wrap=True)
+    before = [read_origin(read_json(run.data).get("origin"), str(run.data))]
+    if checkpoint is not None:
+        place = run.checkpoints / f"step-{checkpoint.step:06d}"
+        then = read_origin(checkpoint.origin, str(place))
+        require_same_origin(then, origin, f"{place}: is of another run", "checkpoint has")
+        before.append(then)
+    changed = dict.fromkeys(line for b in before for line in rounding_differences(b, origin))
+    if changed:
+        what = "; ".join(changed)
+        console.print(
+            f"the last bits may differ from those of an unbroken run ({what})", soft_wrap=True
+        )
+    return checkpoint
 
 
 def _reference_values(
-    run: RunDir, config: Config, prepared: Prepared, scorer: Scorer, policy: LoadedModel
+    run: RunDir,
+    config: Config,
+    prepared: Prepared,
+    scorer: Scorer,
+    policy: LoadedModel,
+    origin: Origin,
 ) -> ReferenceValues:
-    """Score the plan under the reference unless the run already holds the values."""
-    if not run.reference.is_file():
+    """Score the plan under the reference unless the run already holds the values, whole."""
+    damage = frozen_damage(run.reference)
+    if damage:
+        if run.reference.exists():
+            line = f"{run.reference}: {damage}; the reference's values are made again"
+            console.print(line, soft_wrap=True)
         identity = policy.identity
         if config.model.reference is not None:
             other = load_reference(config.model, prepared.tokenizer, device=scorer.device)
             scorer = build_scorer(other.model, dtype=config.model.dtype)
             identity = other.identity
-            described = read_json(run.data)
-            write_json(run.data, described | {"reference": asdict(identity)})
+        if identity.weight_sha256 != origin.inputs.get("reference"):
+            raise CheckpointError(
+                f"{identity.name_or_path}: the reference holds other weights than when the run "
+                "began. Restore them, or start a new run."
+            )
         scores = reference_pass(scorer, prepared.planned, ScoreCache(cache_folder()), identity)
         freeze_reference(run.reference, prepared.planned, scores)
     return read_frozen_reference(run.reference, prepared.planned)
@@ -136,20 +216,23 @@ def micro_batch_tokens(config: Config, device: torch.device) -> int:
 
 
 def _save_model(run: RunDir, config: Config, policy: LoadedModel, prepared: Prepared) -> None:
-    save_model(policy, run.model)
-    if config.model.lora is not None and config.model.lora.merge:
-        run.model.rename(run.adapter)
-        save_model(merge_adapters(policy), run.model)
+    """RUN/model, whole or as it was; with merged adapters RUN/adapter before it."""
     template = load_template(config.data.chat_template, prepared.tokenizer, today=date.today())
     if config.data.chat_template is not None and template is not None:
         prepared.tokenizer.chat_template = template.source  # served as it was trained
-    prepared.tokenizer.save_pretrained(run.model)
     card = (
         f"---\nlibrary_name: transformers\ntags: [kto, thumbs]\n---\n# {run.path.name}\n\n"
         f"Trained by thumbs {version('thumbs')} with the loss {config.loss.name} on "
         f"{len(prepared.training):,} rated answers, from {config.model.name_or_path}.\n"
     )
-    write_bytes(run.model / "README.md", card.encode())
+    if config.model.lora is not None and config.model.lora.merge:
+        with folder_written_aside(run.adapter) as aside:
+            save_model(policy, aside)
+        policy = merge_adapters(policy)
+    with folder_written_aside(run.model) as aside:
+        save_model(policy, aside)
+        prepared.tokenizer.save_pretrained(aside)
+        (aside / "README.md").write_bytes(card.encode())
 
 
 def _summary(
@@ -160,7 +243,7 @@ def _summary(
     seconds: float,
 ) -> dict[str, Any]:
     last = progress.last or {}
-    packages = ("thumbs", "torch", "transformers")
+    weights = run.model.glob("*.safetensors")
     return {
         "run": str(run.path),
         "model": str(run.model),
@@ -173,7 +256,8 @@ def _summary(
         },
         "seconds": seconds,
         "command": shlex.join(["thumbs", *sys.argv[1:]]),
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        "model_sha256": {file.name: sha256_file(file) for file in sorted(weights)},
     }
 
 

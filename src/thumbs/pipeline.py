@@ -5,19 +5,20 @@ The only place that knows every part; each part knows only what stands below it.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from thumbs.config import Config, dump_config, load_config
+from thumbs.config import Config, dump_config, load_config, with_whole_paths
 from thumbs.data.rows import Row
 from thumbs.errors import CheckpointError, ConfigError, ModelError, RunError
 from thumbs.evaluate.feedback_task import evaluate_feedback, task_numbers
 from thumbs.evaluate.intervals import newcombe_paired, wilson
-from thumbs.execute import execute, micro_batch_tokens
+from thumbs.execute import execute, finish, machine_facts, micro_batch_tokens
 from thumbs.feedback.file import read_feedback
 from thumbs.feedback.importing import import_feedback
 from thumbs.feedback.inspect import check_feedback
@@ -25,6 +26,7 @@ from thumbs.files import sha256_file, write_bytes
 from thumbs.models.load import (
     LoadedModel,
     load_model,
+    load_reference,
     pick_device,
     require_model,
     trained_model,
@@ -32,6 +34,7 @@ from thumbs.models.load import (
 )
 from thumbs.models.lora import base_of_adapter, is_adapter_folder
 from thumbs.prepare import (
+    Prepared,
     describe_data,
     is_heldout,
     prepare,
@@ -40,13 +43,16 @@ from thumbs.prepare import (
 )
 from thumbs.progress import console
 from thumbs.report.page import write_report
+from thumbs.runs.origin import Origin, origin_config, read_origin, require_same_origin
 from thumbs.runs.rundir import (
     RunDir,
-    create_run,
+    existing_run,
+    new_run,
     open_run,
     read_described,
     read_json,
     require_unused,
+    resumable,
     write_json,
 )
 
@@ -91,39 +97,58 @@ def train_model(
     Raises:
         ThumbsError: whatever is wrong with the input; nothing is written before it is all known.
     """
-    require_unused(out)
-    _require_whole_model(config.model.name_or_path)
-    require_model(config.model)
-    today = datetime.now(UTC).date()
-    prepared = prepare(feedback, config, today)
-    policy = load_model(config.model, device=pick_device(), seed=config.train.seed)
-    _require_context(policy, prepared.rows)
-    run = create_run(out)
-    write_bytes(run.config, dump_config(config).encode())
-    described = describe_data(feedback, prepared, policy.identity, today)
-    write_json(run.data, described)
-    print_data(described)
-    return execute(run, config, prepared, policy, demo=demo)
+    config = with_whole_paths(config)
+    with new_run(out) as run:
+        _require_whole_model(config.model.name_or_path)
+        require_model(config.model)
+        today = datetime.now(UTC).date()
+        prepared = prepare(feedback, config, today)
+        policy = load_model(config.model, device=pick_device(), seed=config.train.seed)
+        _require_context(policy, prepared.rows)
+        described = describe_data(feedback, prepared, policy.identity, today)
+        if config.model.reference is not None:
+            # Loaded again for its pass: what it is must be known before the run stands.
+            named = load_reference(config.model, prepared.tokenizer, device=pick_device()).identity
+            described["reference"] = asdict(named)
+        tokens = micro_batch_tokens(config, pick_device())
+        inputs = {
+            "feedback": described["feedback"]["sha256"],
+            "reference": described["reference"]["weight_sha256"],
+        }
+        origin = _origin(config, inputs, prepared, policy, tokens)
+        write_json(run.data, described | {"origin": origin.to_dict()})
+        write_bytes(run.config, dump_config(config).encode())  # now it is a run
+        with resumable(out):
+            print_data(described)
+            return execute(run, config, prepared, policy, origin, demo=demo)
 
 
 def resume_training(path: Path) -> dict[str, Any]:
     """`thumbs train --resume RUN`: goes on after the last checkpoint, or from the start."""
-    run = open_run(path)
-    config = load_config(run.config)
-    described = read_described(run)
-    feedback = Path(described["feedback"]["path"])
-    if not feedback.is_file() or sha256_file(feedback) != described["feedback"]["sha256"]:
-        state = "has changed" if feedback.is_file() else "is missing"
-        raise RunError(f"{run.data}: the feedback file {feedback} {state} since the run began")
-    if run.summary.is_file():
-        raise RunError(f"{path}: this run is complete; see {run.report}")
-    prepared = prepare(feedback, config, date.fromisoformat(described["today"]))
-    policy = load_model(config.model, device=pick_device(), seed=config.train.seed)
-    if policy.identity.weight_sha256 != described["policy"]["weight_sha256"]:
-        raise CheckpointError(
-            f"{path}: {config.model.name_or_path} holds other weights than when the run began"
+    with existing_run(path) as run, resumable(path):
+        config = load_config(run.config)
+        described = read_described(run)
+        finished = finish(run, described.get("weights"))
+        if finished is not None:
+            return finished
+        feedback = Path(described["feedback"]["path"])
+        if not feedback.is_file() or sha256_file(feedback) != described["feedback"]["sha256"]:
+            state = "has changed" if feedback.is_file() else "is missing"
+            raise RunError(f"{run.data}: the feedback file {feedback} {state} since the run began")
+        began = read_origin(described.get("origin"), str(run.data))
+        prepared = prepare(feedback, config, date.fromisoformat(described["today"]))
+        policy = load_model(config.model, device=pick_device(), seed=config.train.seed)
+        if policy.identity.weight_sha256 != began.inputs.get("policy"):
+            name = config.model.name_or_path
+            raise CheckpointError(f"{path}: {name} holds other weights than when the run began")
+        tokens = began.micro_batch_tokens  # as the run resolved it, whatever is automatic today
+        if config.train.micro_batch_tokens != began.config["train"]["micro_batch_tokens"]:
+            tokens = micro_batch_tokens(config, pick_device())
+        origin = _origin(config, began.inputs, prepared, policy, tokens)
+        require_same_origin(
+            began, origin, f"{run.config}: is not what the run began with", "it began with"
         )
-    return execute(run, config, prepared, policy)
+        return execute(run, config, prepared, policy, origin)
 
 
 def evaluate(
@@ -214,6 +239,19 @@ def demo(out: Path | None, seed: int, changes: Sequence[str] = ()) -> dict[str, 
         "report": str(page),
         "examples": numbers["examples"],
     }
+
+
+def _origin(
+    config: Config,
+    inputs: Mapping[str, str],
+    prepared: Prepared,
+    policy: LoadedModel,
+    micro_batch_tokens: int,
+) -> Origin:
+    weights, rows = policy.identity.weight_sha256, prepared.sha256()
+    inputs = {**inputs, "policy": weights, "rows and batches": rows}
+    machine = machine_facts(pick_device(), micro_batch_tokens)
+    return Origin(origin_config(config), inputs, machine)
 
 
 # ---- the demo's numbers

@@ -4,7 +4,9 @@ In: a feedback file, a config, the date templates print. Out: rows, the split, t
 epoch, the sequences to score, the weights in force - and their description for RUN/data.json.
 """
 
+import hashlib
 import sys
+from array import array
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -46,6 +48,21 @@ class Prepared:
     @property
     def rows(self) -> list[Row]:
         return self.tokenized.rows
+
+    def sha256(self) -> str:
+        """A hash of every row and of every epoch's batches, in order."""
+        digest = hashlib.sha256()
+        for row in self.rows:
+            digest.update(repr((row.key, row.desirable, float(row.weight))).encode())
+            for numbers in (row.prompt_ids, row.completion_ids, row.loss_mask):
+                digest.update(len(numbers).to_bytes(8, "little") + array("q", numbers).tobytes())
+        for batch in (batch for epoch in self.epochs for batch in epoch):
+            for group in batch.groups:
+                pairs = tuple(row for pair in group.mismatched for row in pair)
+                for numbers in (group.rows, pairs):
+                    digest.update(len(numbers).to_bytes(8, "little"))
+                    digest.update(array("q", numbers).tobytes())
+        return digest.hexdigest()
 
 
 def prepare(feedback: Path, config: Config, today: date) -> Prepared:

@@ -1,13 +1,16 @@
 """A checkpoint is whole, verified, or not there."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import torch
 
-from thumbs.errors import CheckpointError
+from thumbs.errors import CheckpointError, OutputError
 from thumbs.runs.checkpoint import Checkpoint, load_latest, save_checkpoint
+
+SmallDisk = Callable[[int], AbstractContextManager[None]]
 
 
 def checkpoint(step: int) -> Checkpoint:
@@ -34,6 +37,7 @@ def test_a_checkpoint_reads_back_bit_by_bit(tmp_path: Path) -> None:
         policy={"a": torch.tensor([0.1, -0.0, 1e-45]), "b": torch.tensor([3], dtype=torch.int64)},
         optimizer={"a/exp_avg": torch.tensor([1 / 3], dtype=torch.float64)},
         state={"epoch": 1, "rate": 5e-6, "nested": {"list": [1, 2]}},
+        origin={"config": {"loss": {"beta": 0.1}}},
     )
     assert save_checkpoint(tmp_path, saved, keep_last=2) == tmp_path / "step-000007"
     latest, damage = load_latest(tmp_path)
@@ -41,6 +45,7 @@ def test_a_checkpoint_reads_back_bit_by_bit(tmp_path: Path) -> None:
     assert latest is not None
     assert latest.step == 7
     assert latest.state == saved.state
+    assert latest.origin == saved.origin
     for ours, theirs in ((latest.policy, saved.policy), (latest.optimizer, saved.optimizer)):
         assert ours.keys() == theirs.keys()
         for name, tensor in theirs.items():
@@ -115,6 +120,18 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_line(tmp_path: Path, kind: s
     assert line.endswith("the checkpoint before it is used")
 
 
+def test_without_a_whole_checkpoint_the_run_starts_over_and_says_so(tmp_path: Path) -> None:
+    for step in (100, 200):
+        save_checkpoint(tmp_path, checkpoint(step), keep_last=2)
+        _cut(tmp_path / f"step-{step:06d}" / "policy.safetensors")
+    latest, lines = load_latest(tmp_path)
+    assert latest is None
+    assert [line.split(": ")[0].rpartition("/")[2] for line in lines[:2]] == [
+        *("step-000200", "step-000100")
+    ]
+    assert lines[2] == f"{tmp_path}: no whole checkpoint is left; the run starts from the beginning"
+
+
 def test_what_follows_a_damaged_checkpoint_is_not_deleted_in_its_favour(tmp_path: Path) -> None:
     for step in (100, 200):
         save_checkpoint(tmp_path, checkpoint(step), keep_last=2)
@@ -155,3 +172,29 @@ def test_a_folder_under_another_steps_name_is_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, checkpoint(1), keep_last=2).rename(tmp_path / "step-000002")
     with pytest.raises(CheckpointError, match="holds another step than its name says"):
         load_latest(tmp_path)
+
+
+def test_without_room_for_a_checkpoint_the_one_before_stays_and_the_line_says_so(
+    tmp_path: Path, small_disk: SmallDisk
+) -> None:
+    save_checkpoint(tmp_path, checkpoint(1), keep_last=1)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    big = Checkpoint(2, {"w": torch.zeros(10_000)}, {}, {})
+    with small_disk(20_000), pytest.raises(OutputError) as error:
+        save_checkpoint(tmp_path, big, keep_last=1)
+    # RLIMIT_FSIZE refuses with EFBIG where a full disk refuses with ENOSPC.
+    assert "step-000002: could not be written: File too large (" in str(error.value)
+    assert " MB free there). What stood there before is whole. Free some space." in str(error.value)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert folders(tmp_path) == ["step-000001"]
+
+
+def test_the_same_step_saved_without_room_leaves_the_old_one(
+    tmp_path: Path, small_disk: SmallDisk
+) -> None:
+    save_checkpoint(tmp_path, checkpoint(1), keep_last=1)
+    with small_disk(20_000), pytest.raises(OutputError):
+        save_checkpoint(tmp_path, Checkpoint(1, {"w": torch.zeros(10_000)}, {}, {}), keep_last=1)
+    latest, _ = load_latest(tmp_path)
+    assert latest is not None
+    assert set(latest.policy) == {"head.weight"}

@@ -7,9 +7,8 @@ in safetensors, the rest is JSON; nothing is pickled.
 """
 
 import re
-import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from thumbs.errors import CheckpointError
-from thumbs.files import sha256_file, sync
+from thumbs.files import folder_written_aside, remove_folder, sha256_file
 
 FILES = ("policy.safetensors", "optimizer.safetensors", "state.json")
 STEP_FOLDER = re.compile(r"step-(\d{6,})$")
@@ -29,43 +28,36 @@ class Checkpoint:
     """The state of a run after `step` optimizer steps.
 
     policy: trainable weights by name. optimizer: its tensors by name. state: whatever else is
-    needed to go on, as JSON.
+    needed to go on, as JSON. origin: what the run's bytes depend on, as JSON.
     """
 
     step: int
     policy: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
     state: Mapping[str, Any]
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep_last: int) -> Path:
     """Write `checkpoint` under `folder` and delete all but the `keep_last` newest.
 
     A checkpoint of a later step is deleted too: the run went on from before it, so it was damaged.
+
+    Raises:
+        OutputError: there is no room for it; the checkpoints before it are as they were.
     """
     target = folder / f"step-{checkpoint.step:06d}"
-    aside = folder / f".{target.name}.partial"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
+    with folder_written_aside(target) as aside:
         save_file(dict(checkpoint.policy), aside / "policy.safetensors")
         save_file(dict(checkpoint.optimizer), aside / "optimizer.safetensors")
-        state = {"step": checkpoint.step, **checkpoint.state}
+        state = {"step": checkpoint.step, "state": checkpoint.state, "origin": checkpoint.origin}
         (aside / "state.json").write_bytes(orjson.dumps(state, option=orjson.OPT_INDENT_2))
         manifest = {file.name: sha256_file(file) for file in sorted(aside.iterdir())}
         (aside / "manifest.json").write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
-        for file in aside.iterdir():
-            sync(file)
-        shutil.rmtree(target, ignore_errors=True)
-        aside.rename(target)
-        sync(folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
     steps = _newest_first(folder)
     later = [path for step, path in steps if step > checkpoint.step]
     for old in [*later, *(path for _, path in steps[len(later) + keep_last :])]:
-        shutil.rmtree(old)
+        remove_folder(old)
     return target
 
 
@@ -77,6 +69,8 @@ def load_latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
         if problem is None:
             return _read(step, path), damage
         damage.append(f"{path}: {problem}; the checkpoint before it is used")
+    if damage:
+        damage.append(f"{folder}: no whole checkpoint is left; the run starts from the beginning")
     return None, damage
 
 
@@ -90,7 +84,7 @@ def _newest_first(folder: Path) -> list[tuple[int, Path]]:
 def _problems(path: Path) -> Iterator[str]:
     try:
         manifest = orjson.loads((path / "manifest.json").read_bytes())
-    except (FileNotFoundError, orjson.JSONDecodeError):
+    except (OSError, orjson.JSONDecodeError):
         yield "manifest.json is missing or unreadable"
         return
     if not isinstance(manifest, dict) or not manifest.keys() >= set(FILES):
@@ -99,13 +93,21 @@ def _problems(path: Path) -> Iterator[str]:
     for name, sha256 in manifest.items():
         if not (path / name).is_file():
             yield f"{name} is missing"
-        elif sha256_file(path / name) != sha256:
+        elif _sha256(path / name) != sha256:
             yield f"{name} is damaged (its sha256 is not the manifest's)"
 
 
+def _sha256(path: Path) -> str | None:
+    try:
+        return sha256_file(path)
+    except OSError:  # a disk that fails under it
+        return None
+
+
 def _read(step: int, path: Path) -> Checkpoint:
-    state = orjson.loads((path / "state.json").read_bytes())
-    if state.pop("step") != step:
+    stored = orjson.loads((path / "state.json").read_bytes())
+    if stored["step"] != step:
         raise CheckpointError(f"{path}: holds another step than its name says; delete the folder")
     policy = load_file(path / "policy.safetensors")
-    return Checkpoint(step, policy, load_file(path / "optimizer.safetensors"), state)
+    optimizer = load_file(path / "optimizer.safetensors")
+    return Checkpoint(step, policy, optimizer, stored["state"], stored["origin"])

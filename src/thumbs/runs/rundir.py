@@ -3,11 +3,14 @@
     RUN/ config.yaml  data.json  metrics.jsonl  summary.json  report.html
          reference/values.safetensors  checkpoints/step-000100/  model/
          adapter/ (only where model.lora.merge: adapters, which are in model/ otherwise)
+         .lock (while a process works on it)
 
 Knows no torch: report pages read runs on machines without it.
 """
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -15,8 +18,9 @@ from typing import Any
 
 import orjson
 
-from thumbs.errors import RunError
-from thumbs.files import require_writable, write_bytes
+from thumbs.errors import Interrupted, OutputError, RunError
+from thumbs.files import full_disk_told, remove_partials, require_writable, write_bytes
+from thumbs.runs.lock import LOCK, locked
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,9 @@ class RunDir:
 def require_unused(path: Path) -> None:
     """Refuse, before any work, a folder that is in use or that could not be made.
 
+    A start that was killed before the run stood leaves its lock, and beside it only what it had
+    written for the run: such a folder is not in use.
+
     Raises:
         RunError: `path` is a file or a folder that is not empty.
         OutputError: nothing could be written there.
@@ -72,27 +79,75 @@ def require_unused(path: Path) -> None:
     require_writable(path)
     if path.is_file():
         raise RunError(f"{path}: is a file; give --out a new folder")
-    if path.is_dir() and any(path.iterdir()):
-        hint = f"continue it with: thumbs train --resume {path}, or " if is_run(path) else ""
+    if path.is_dir() and any(path.iterdir()) and not _is_left_by_a_start(path):
+        command = shlex.join(["thumbs", "train", "--resume", str(path)])
+        hint = f"continue it with: {command}, or " if is_run(path) else ""
         raise RunError(f"{path}: exists and is not empty; {hint}give --out another folder")
 
 
-def create_run(path: Path) -> RunDir:
-    """Make an empty run folder.
+@contextmanager
+def new_run(path: Path) -> Iterator[RunDir]:
+    """A new run, held by this process alone while the block runs.
+
+    Until its config.yaml is written it is no run; a block that fails before leaves nothing.
 
     Raises:
-        RunError: the folder exists and is not empty, or cannot be made.
+        RunError: the folder is in use, or cannot be made.
     """
     require_unused(path)
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{path}: the folder cannot be made ({error.strerror})") from None
-    return RunDir(path)
+    run = RunDir(path)
+    try:
+        with locked(path):
+            require_unused(path)  # again: another process may have been here before the lock
+            _remove_leftovers(run)
+            try:
+                yield run
+            except BaseException:
+                if not is_run(path):
+                    _remove_leftovers(run)
+                raise
+    finally:
+        if not is_run(path):
+            with suppress(OSError):  # somebody else's content: the folder stays
+                for folder in made:
+                    folder.rmdir()
+
+
+@contextmanager
+def existing_run(path: Path) -> Iterator[RunDir]:
+    """The run in `path`, held by this process alone; what killed processes left half is removed.
+
+    Raises:
+        RunError: `path` is not a run folder, or another process holds it.
+    """
+    run = open_run(path)
+    with locked(path):
+        for folder in (path, run.checkpoints, run.reference.parent):
+            remove_partials(folder)
+        yield run
+
+
+@contextmanager
+def resumable(path: Path) -> Iterator[None]:
+    """What stops the block and is no mistake in it ends in a line with the command to go on."""
+    command = shlex.join(["thumbs", "train", "--resume", str(path)])
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; go on with: {command}") from None
+    except Interrupted as error:
+        raise Interrupted(f"{error}; go on with: {command}") from None
+    except OutputError as error:
+        raise OutputError(f"{error} Then go on with: {command}") from None
 
 
 def open_run(path: Path) -> RunDir:
-    """An existing run.
+    """An existing run, to read.
 
     Raises:
         RunError: `path` is not a run folder.
@@ -101,13 +156,29 @@ def open_run(path: Path) -> RunDir:
         found = "is not a run folder (no config.yaml)" if path.is_dir() else "no such folder"
         if path.is_file():
             found = "is a file, not a run folder"
+        if path.is_dir() and _is_left_by_a_start(path):
+            raise RunError(
+                f"{path}: was stopped before the run began, so there is nothing to go on with. "
+                "Give the command that was to start it again."
+            )
         raise RunError(f"{path}: {found}. Give a folder that thumbs train --out made.")
     return RunDir(path)
 
 
 def is_run(path: Path) -> bool:
-    """Whether `path` is a folder that `thumbs train` began to fill."""
+    """Whether `path` is a folder that `thumbs train` began to fill; config.yaml comes last."""
     return (path / "config.yaml").is_file()
+
+
+def _is_left_by_a_start(path: Path) -> bool:
+    names = {entry.name for entry in path.iterdir()}
+    begun = {name for name in names if name.startswith(".") and name.endswith(".partial")}
+    return LOCK in names and names <= {LOCK, "data.json", *begun}
+
+
+def _remove_leftovers(run: RunDir) -> None:
+    run.data.unlink(missing_ok=True)
+    remove_partials(run.path)
 
 
 def read_json(path: Path) -> Any:
@@ -154,8 +225,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def append_metrics(path: Path, line: Mapping[str, Any]) -> None:
-    """Add one step's line to metrics.jsonl."""
-    with path.open("ab") as file:
+    """Add one step's line to metrics.jsonl.
+
+    Raises:
+        OutputError: there is no room for it.
+    """
+    with full_disk_told(path), path.open("ab") as file:
         file.write(orjson.dumps(line) + b"\n")
 
 
@@ -182,6 +257,22 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def keep_metrics_until(path: Path, step: int) -> None:
-    """Drop the lines of steps after `step`; a resumed run writes them again."""
-    kept = [line for line in read_metrics(path) if line["step"] <= step]
-    write_bytes(path, b"".join(orjson.dumps(line) + b"\n" for line in kept))
+    """Keep the lines of steps up to `step`; a resumed run writes the others again.
+
+    Raises:
+        RunError: one of the kept lines is damaged.
+    """
+    kept = []
+    lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            if orjson.loads(line)["step"] > step:
+                break
+        except orjson.JSONDecodeError as error:
+            if number > step:
+                break
+            raise RunError(
+                f"{path}:{number}: is damaged ({error}). Remove that line to go on without it."
+            ) from None
+        kept.append(line + b"\n")
+    write_bytes(path, b"".join(kept))

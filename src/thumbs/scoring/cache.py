@@ -5,6 +5,7 @@ A file is whole or absent: written aside, synced, renamed; a damaged one is repo
 """
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from thumbs.errors import ConfigError
-from thumbs.files import sha256_bytes, write_bytes
+from thumbs.errors import ConfigError, OutputError
+from thumbs.files import remove_partials, sha256_bytes, write_bytes
+
+LEFT_BEHIND_SECONDS = 86_400  # after a day an unfinished file is no longer being written
 
 
 def cache_folder() -> Path:
@@ -36,6 +39,8 @@ class ScoreCache:
                 f"{self.folder}: the cache folder cannot be made ({error.strerror}). "
                 "Name a writable one in the environment variable THUMBS_CACHE."
             ) from None
+        for folder in self.folder.iterdir():
+            remove_partials(folder, older_than=time.time() - LEFT_BEHIND_SECONDS)
 
     def get(self, key: str, lengths: Sequence[int]) -> list[Tensor] | None:
         """The scores under `key`, a float32 tensor per length; None if absent or damaged."""
@@ -44,20 +49,29 @@ class ScoreCache:
             with safe_open(path, framework="pt") as file:
                 flat = file.get_tensor("logps")
                 metadata = file.metadata() or {}
-        except (FileNotFoundError, SafetensorError):
+        except (OSError, SafetensorError):
             return None
-        if len(flat) != sum(lengths) or metadata.get("sha256") != _sha256(flat):
+        if len(flat) != sum(lengths) or metadata.get("sha256") != tensor_sha256(flat):
             return None
         return list(flat.split(list(lengths)))
 
     def put(self, key: str, scores: Sequence[Tensor]) -> None:
-        """Store `scores` under `key`, whole or not at all."""
+        """Store `scores` under `key`, whole or not at all.
+
+        Raises:
+            OutputError: there is no room for them.
+        """
         flat = torch.cat(list(scores))
-        write_bytes(self._path(key), save({"logps": flat}, metadata={"sha256": _sha256(flat)}))
+        content = save({"logps": flat}, metadata={"sha256": tensor_sha256(flat)})
+        try:
+            write_bytes(self._path(key), content)
+        except OutputError as error:
+            raise OutputError(f"{error} THUMBS_CACHE can name another folder.") from None
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
 
 
-def _sha256(flat: Tensor) -> str:
+def tensor_sha256(flat: Tensor) -> str:
+    """The hash of a tensor's bytes as hex."""
     return sha256_bytes(flat.contiguous().view(torch.uint8).numpy().tobytes())

@@ -18,12 +18,13 @@ from torch import Tensor
 
 from thumbs.data.plan import Batch
 from thumbs.data.rows import Row
-from thumbs.errors import RunError
+from thumbs.errors import Interrupted, RunError
 from thumbs.files import write_bytes
 from thumbs.models.load import ModelIdentity
 from thumbs.progress import progress_bar
-from thumbs.scoring.cache import ScoreCache
+from thumbs.scoring.cache import ScoreCache, tensor_sha256
 from thumbs.scoring.forward import Scorer, score_in_micro_batches
+from thumbs.stopping import stopping_after
 
 CHUNK_TOKENS = 16_384  # tokens scored between two commits to the cache
 FORWARD_TOKENS = 4_096  # padded tokens of one forward; part of what a chunk's bytes depend on
@@ -55,11 +56,17 @@ class PlannedSequences:
 
 
 class ReferenceValues:
-    """Reference log-probs per completion token, looked up by the rows of prompt and completion."""
+    """Reference log-probs per completion token, looked up by the rows of prompt and completion.
 
-    def __init__(self, place: dict[tuple[int, int], int], scores: Sequence[Tensor]) -> None:
+    sha256: of all values, in the order of the plan.
+    """
+
+    def __init__(
+        self, place: dict[tuple[int, int], int], scores: Sequence[Tensor], sha256: str = ""
+    ) -> None:
         self._place = place
         self._scores = scores
+        self.sha256 = sha256
 
     def __getitem__(self, pair: tuple[int, int]) -> Tensor:
         """(T,) float32: log-probs of the second row's completion after the first row's prompt."""
@@ -93,11 +100,18 @@ def reference_pass(
     """Score every planned sequence under the reference, taking what the cache already holds.
 
     Each chunk is committed whole, so an interrupted pass goes on where it stopped.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; the chunk in hand was finished.
+        OutputError: there is no room in the cache.
     """
     scores: list[Tensor] = []
     from_cache = 0
-    with progress_bar("reference pass", planned.num_tokens, "tokens") as bar:
-        for chunk in planned.chunks:
+    with (
+        stopping_after("this part of the reference pass") as stop,
+        progress_bar("reference pass", planned.num_tokens, "tokens") as bar,
+    ):
+        for number, chunk in enumerate(planned.chunks, 1):
             sequences = [planned.sequences[i] for i in chunk]
             key = _chunk_key(sequences, scorer, identity)
             lengths = [len(completion) for _, completion in sequences]
@@ -110,13 +124,28 @@ def reference_pass(
             scores += values
             tokens = sum(len(p) + len(c) for p, c in sequences)
             bar.advance(tokens, f"{from_cache} of {len(planned.chunks)} chunks from the cache")
+            if stop.came:
+                done = f"{number} of {len(planned.chunks)} parts"
+                raise Interrupted(f"stopped in the reference pass after {done}")
     return scores
 
 
 def freeze_reference(path: Path, planned: PlannedSequences, scores: Sequence[Tensor]) -> None:
     """Write the values a run uses into the run; from then on only these are read."""
-    metadata = {"sequences_sha256": planned.sha256()}
-    write_bytes(path, save({"logps": torch.cat(list(scores))}, metadata=metadata))
+    flat = torch.cat(list(scores))
+    metadata = {"sequences_sha256": planned.sha256(), "sha256": tensor_sha256(flat)}
+    write_bytes(path, save({"logps": flat}, metadata=metadata))
+
+
+def frozen_damage(path: Path) -> str | None:
+    """What is wrong with the frozen values, as they stand; None where they are whole."""
+    if not path.is_file():
+        return "is missing"
+    try:
+        _read_verified(path)
+    except RunError as error:
+        return str(error).removeprefix(f"{path}: ")
+    return None
 
 
 def read_frozen_reference(path: Path, planned: PlannedSequences) -> ReferenceValues:
@@ -125,20 +154,29 @@ def read_frozen_reference(path: Path, planned: PlannedSequences) -> ReferenceVal
     Raises:
         RunError: the file is missing, damaged or was written for other sequences.
     """
-    if not path.is_file():
-        raise RunError(f"{path}: is missing. Start the run again in a new folder.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            flat = file.get_tensor("logps")
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise RunError(f"{path}: is damaged ({error}). Start the run again.") from None
+    flat, metadata = _read_verified(path)
     if metadata.get("sequences_sha256") != planned.sha256():
         raise RunError(
             f"{path}: belongs to another plan: the feedback file, the tokenizer or the "
             "configuration changed since the run began. Restore them or start a new run."
         )
-    return ReferenceValues(planned.place, flat.split([len(c) for _, c in planned.sequences]))
+    lengths = [len(c) for _, c in planned.sequences]
+    scores: Sequence[Tensor] = flat.split(lengths)  # type: ignore[no-untyped-call]
+    return ReferenceValues(planned.place, scores, metadata["sha256"])
+
+
+def _read_verified(path: Path) -> tuple[Tensor, dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            flat = file.get_tensor("logps")
+            metadata = file.metadata() or {}
+    except FileNotFoundError:
+        raise RunError(f"{path}: is missing") from None
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{path}: is damaged ({error})") from None
+    if metadata.get("sha256") != tensor_sha256(flat):
+        raise RunError(f"{path}: is damaged (its sha256 is not the one stored with it)")
+    return flat, metadata
 
 
 def _sequence(rows: Sequence[Row], pair: tuple[int, int]) -> TokenSequence:

@@ -4,12 +4,9 @@ In: a policy, the planned batches, the reference's values. Out: the trained poli
 step measured. Reads top to bottom; the caller hands in how to evaluate.
 """
 
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from types import FrameType
 from typing import Any
 
 import torch
@@ -17,10 +14,12 @@ import torch
 from thumbs.config import TrainConfig
 from thumbs.data.plan import Batch
 from thumbs.errors import Interrupted
+from thumbs.files import sync
 from thumbs.progress import Bar, progress_bar
 from thumbs.runs.checkpoint import Checkpoint, save_checkpoint
 from thumbs.runs.rundir import RunDir, append_metrics, keep_metrics_until
 from thumbs.scoring.forward import Scorer
+from thumbs.stopping import stopping_after
 from thumbs.train.optim import (
     build_optimizer,
     learning_rate,
@@ -49,15 +48,17 @@ def train(
     settings: StepSettings,
     run: RunDir,
     *,
+    origin: Mapping[str, Any],
     resume: Checkpoint | None = None,
     evaluate: Callable[[int], None] | None = None,
 ) -> Progress:
     """Train `scorer.model` on every batch (or `config.max_steps` of them).
 
-    `evaluate(step)` is called every `config.eval_every` steps.
+    `evaluate(step)` is called every `config.eval_every` steps. `origin` goes into checkpoints.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint saved.
+        OutputError: there is no room for a checkpoint or a line of metrics.
         NonFiniteError: a loss or gradient is not finite.
     """
     schedule = [(epoch, batch) for epoch, batches in enumerate(epochs) for batch in batches]
@@ -72,7 +73,10 @@ def train(
     keep_metrics_until(run.metrics, progress.step)
     scorer.model.train(config.gradient_checkpointing)  # dropout is 0 either way
 
-    with _stop_requested() as stop, progress_bar("train", len(schedule), "steps") as bar:
+    with (
+        stopping_after("this step") as stop,
+        progress_bar("train", len(schedule), "steps") as bar,
+    ):
         bar.advance(progress.step)
         for step in range(progress.step, len(schedule)):
             epoch, batch = schedule[step]
@@ -85,13 +89,11 @@ def train(
             _show(bar, result, seconds)
             due = progress.step % config.save_every == 0 if config.save_every else False
             at_end = progress.step == len(schedule) or progress.step in epoch_ends
-            if due or at_end or stop:
-                _save(scorer, optimizer, progress, run, config)
-            if stop and progress.step < len(schedule):
-                raise Interrupted(
-                    f"stopped after step {progress.step}; go on with: "
-                    f"thumbs train --resume {run.path}"
-                )
+            stopping = stop.came  # asked once: a signal may come while the checkpoint is saved
+            if due or at_end or stopping:
+                _save(scorer, optimizer, progress, run, config, origin)
+            if stopping:
+                raise Interrupted(f"stopped after step {progress.step} of {len(schedule)}")
             if evaluate and config.eval_every and progress.step % config.eval_every == 0:
                 evaluate(progress.step)
     scorer.model.eval()
@@ -138,6 +140,7 @@ def _save(
     progress: Progress,
     run: RunDir,
     config: TrainConfig,
+    origin: Mapping[str, Any],
 ) -> None:
     policy = {n: p.detach() for n, p in scorer.model.named_parameters() if p.requires_grad}
     tensors = optimizer_tensors(scorer.model, optimizer) | {"rng/torch": torch.get_rng_state()}
@@ -146,7 +149,8 @@ def _save(
         "steps_with_z0": progress.steps_with_z0,
         "last": progress.last,
     }
-    checkpoint = Checkpoint(progress.step, policy, tensors, state)
+    checkpoint = Checkpoint(progress.step, policy, tensors, state, origin)
+    sync(run.metrics)  # the lines up to this step must not be lost where the checkpoint is not
     save_checkpoint(run.checkpoints, checkpoint, keep_last=config.keep_last)
 
 
@@ -158,24 +162,3 @@ def _restore(scorer: Scorer, optimizer: torch.optim.Optimizer, checkpoint: Check
     restore_optimizer(scorer.model, optimizer, checkpoint.optimizer)
     torch.set_rng_state(checkpoint.optimizer["rng/torch"])
     return Progress(checkpoint.step, **checkpoint.state)
-
-
-@contextmanager
-def _stop_requested() -> Iterator[list[int]]:
-    """A list that holds the number of the signal once SIGINT or SIGTERM has come."""
-    stop: list[int] = []
-
-    def remember(number: int, _frame: FrameType | None) -> None:
-        stop.append(number)
-
-    try:
-        before = {
-            number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-    except ValueError:  # not the main thread, where signals cannot be caught
-        before = {}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
