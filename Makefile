@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install install-dev demo test lint real label-blocks clean
+.PHONY: install install-dev demo test lint real label-blocks faults clean
 
 install: $(VENV)/installed
 
@@ -28,6 +28,10 @@ real: install $(VENV)-trl/installed
 # The labels of every batch on 2,000 pairs, here and in TRL; writes benchmarks/results/.
 label-blocks: install $(VENV)-trl/installed
 	$(BIN)/python -m benchmarks.label_blocks --trl-python $(VENV)-trl/bin/python
+
+# A run killed at 24 points ends in the bytes of an unbroken one; writes benchmarks/results/.
+faults: install
+	$(BIN)/python -m benchmarks.faults
 
 clean:
 	rm -rf $(VENV) $(VENV)-trl
