@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install install-dev demo test lint real label-blocks faults clean
+.PHONY: install install-dev demo test lint real label-blocks faults fuzz clean
 
 install: $(VENV)/installed
 
@@ -32,6 +32,12 @@ label-blocks: install $(VENV)-trl/installed
 # A run killed at 24 points ends in the bytes of an unbroken one; writes benchmarks/results/.
 faults: install
 	$(BIN)/python -m benchmarks.faults
+
+# MUTATIONS broken files, settings and arguments through every verb; writes benchmarks/results/.
+MUTATIONS ?= 200
+SEED ?= 0
+fuzz: install
+	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.fuzz --mutations $(MUTATIONS) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) $(VENV)-trl

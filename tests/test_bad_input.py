@@ -387,7 +387,7 @@ FOLDERS = [
     Case("report run", ["run/metrics.jsonl:1: not JSON"], RUN | {"run/metrics.jsonl": "{\n"}),
     Case(
         "report run",
-        ['metrics.jsonl:1: must be an object with a "step"'],
+        ['metrics.jsonl:1: must be an object of numbers with a "step"'],
         RUN | {"run/metrics.jsonl": "[1]\n"},
     ),
     Case(
@@ -559,3 +559,16 @@ def test_what_may_not_be_read_or_written_is_refused(
     Path("f.jsonl").chmod(0o600)
     argv = ["import", "f.jsonl", "--out", "closed/out.jsonl"]
     assert "closed is read-only" in error_of(argv, monkeypatch, capsys)
+
+
+def test_a_reference_that_cannot_be_loaded_leaves_no_run(
+    tmp_path: Path, model: Path, check: Callable[[Case], None]
+) -> None:
+    shutil.copytree(model, tmp_path / "other")
+    changed(CONFIG, hidden_size="x")(tmp_path / "other")
+    words = ["other: the model cannot be loaded"]
+    check(Case(sets("model.reference=other"), words, late=True))
+
+
+def test_an_error_of_a_very_long_name_keeps_what_to_do(check: Callable[[Case], None]) -> None:
+    check(Case(f"check {'x' * 9000}.jsonl", ["xxx ... xxx", "File name too long"]))

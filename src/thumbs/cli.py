@@ -40,6 +40,7 @@ FeedbackFile = Annotated[Path, typer.Argument(help="Feedback file: .jsonl, .json
 
 # Typer's own refusals; older versions take the class from click, newer ones have a copy of it.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+LONGEST_LINE = 1_200  # characters of an error
 INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 # What a machine says when it is full or its files are out of reach: no bug of ours.
 MACHINE_SAYS_NO = {
@@ -73,7 +74,9 @@ def main() -> None:
 
 def _fail(text: str, code: int) -> NoReturn:
     if text:  # without arguments typer has shown the help already
-        line = re.sub(r"\s*\n\s*", " ", text)  # spaces stay: a path may hold several
+        line = " ".join(part.strip() for part in text.splitlines())  # spaces stay: paths hold some
+        if len(line) > LONGEST_LINE:  # somewhere a name is that long; what to do stands at the end
+            line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
         print(f"error: {line}", file=sys.stderr)
     sys.exit(code)
 

@@ -9,6 +9,8 @@ from typing import Any, TypeGuard, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from thumbs.errors import shown
+
 
 def explain(
     error: ValidationError, root: type[BaseModel], place: str, places: Mapping[str, str]
@@ -29,7 +31,9 @@ def explain(
         message = f"must be a group of keys: {', '.join(_keys_below(path, root))}"
     elif first["type"] == "invalid_key":
         return f"{place}: unknown key {key!r}; {_nearest(path[:-1] or path, root)}"
-    return f"{place}: {key} is {first['input']!r:.80}: {message}" if path else f"{place}: {message}"
+    return (
+        f"{place}: {key} is {shown(first['input'])}: {message}" if path else f"{place}: {message}"
+    )
 
 
 def _key_path(location: Sequence[int | str]) -> list[str]:

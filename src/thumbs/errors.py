@@ -4,6 +4,20 @@ The text of an error names the place (file:line, record id or config key), what 
 allowed and what to do; the command line prints it on one line and exits with `exit_code`.
 """
 
+import reprlib
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 4, 80, 80, 80
+
+
+def shown(value: object) -> str:
+    """What was found, as an error shows it: its repr, cut where it is long or deep.
+
+    >>> shown("down"), shown([[[[[[]]]]]])
+    ("'down'", '[[[[...]]]]')
+    """
+    return _SHORT.repr(value)[:120]
+
 
 class ThumbsError(Exception):
     """A mistake in the user's input; never a bug of ours (those stay assertion errors)."""

@@ -18,7 +18,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thumbs.errors import FeedbackError
+from thumbs.errors import FeedbackError, shown
 
 Entry = tuple[str, dict[str, Any]]  # its place, what it holds
 
@@ -129,7 +129,7 @@ def _parse_line(line: bytes, place: str) -> dict[str, Any]:
 
 def _require_object(entry: object, place: str) -> dict[str, Any]:
     if not isinstance(entry, dict):
-        raise FeedbackError(f"{place}: must be a JSON object, but is {entry!r:.80}.")
+        raise FeedbackError(f"{place}: must be a JSON object, but is {shown(entry)}.")
     return entry
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from thumbs.errors import FeedbackError
+from thumbs.errors import FeedbackError, shown
 from thumbs.feedback.utc import time_has_no_zone, utc_text
 
 Message = dict[str, Any]  # {"role": ..., "content": ...} and whatever the chat template reads
@@ -87,7 +87,7 @@ def parse_record(
         )
         raise _error(place, f"{kinds}. Both must be messages, or both text.", advice)
     if not isinstance(completion, str) and completion[0]["role"] != "assistant":
-        found = f"but has the role {completion[0]['role']!r:.80}"
+        found = f"but has the role {shown(completion[0]['role'])}"
         raise _error(place, f'the first message of "completion" must be the assistant\'s, {found}.')
     record = Feedback(
         prompt=prompt,
@@ -154,7 +154,7 @@ def _parse_side(entry: Mapping[str, Any], key: str, place: str, advice: str) -> 
         raise _error(place, f'"{key}" is missing; the keys found: {keys_found(entry)}.', advice)
     found = entry[key]
     if not isinstance(found, str | list):
-        finding = f'"{key}" must be text or a list of messages, but is {found!r:.80}.'
+        finding = f'"{key}" must be text or a list of messages, but is {shown(found)}.'
         raise _error(place, finding, advice)
     side: Text = (
         found
@@ -178,14 +178,16 @@ def keys_found(entry: Mapping[str, Any]) -> str:
 
 def _parse_message(message: object, place: str) -> Message:
     if not isinstance(message, dict):
-        raise _error(place, f'must be {{"role": ..., "content": ...}}, but is {message!r:.80}.')
+        raise _error(place, f'must be {{"role": ..., "content": ...}}, but is {shown(message)}.')
     if not isinstance(message.get("role"), str) or not message["role"]:
-        raise _error(place, f'"role" must be a name like user, but is {message.get("role")!r:.80}.')
+        raise _error(
+            place, f'"role" must be a name like user, but is {shown(message.get("role"))}.'
+        )
     content = message.get("content")
     if content is None and message.get("tool_calls"):
         content = ""
     if not isinstance(content, str):
-        raise _error(place, f'"content" must be text, but is {content!r:.80}.')
+        raise _error(place, f'"content" must be text, but is {shown(content)}.')
     rest = {key: value for key, value in message.items() if value is not None}
     return {**rest, "role": message["role"], "content": content}
 
@@ -195,7 +197,7 @@ def _parse_label(entry: Mapping[str, Any], place: str, advice: str) -> bool:
         raise _error(place, '"label" is missing; it must be true or false.', advice)
     label = entry["label"]
     if not isinstance(label, bool):  # strict: 1, "true" and null are no labels
-        raise _error(place, f'"label" must be true or false, but is {label!r:.80}.', advice)
+        raise _error(place, f'"label" must be true or false, but is {shown(label)}.', advice)
     return label
 
 
@@ -203,7 +205,7 @@ def _parse_weight(entry: Mapping[str, Any], place: str) -> float:
     weight = entry.get("weight", 1.0)
     is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
     if not is_number or not 0 <= weight <= sys.float_info.max:
-        raise _error(place, f'"weight" must be a finite number >= 0, but is {weight!r:.80}.')
+        raise _error(place, f'"weight" must be a finite number >= 0, but is {shown(weight)}.')
     return float(weight)
 
 
@@ -212,7 +214,7 @@ def _parse_text(entry: Mapping[str, Any], key: str, place: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise _error(place, f'"{key}" must be text, but is {value!r:.80}. Put it in quotes.')
+        raise _error(place, f'"{key}" must be text, but is {shown(value)}. Put it in quotes.')
     return value
 
 
@@ -224,7 +226,7 @@ def _parse_time(entry: Mapping[str, Any], place: str, notes: Counter[str]) -> st
     except ValueError:
         allowed = "2026-01-01T00:00:00+00:00"
         raise _error(
-            place, f'"time" must be ISO 8601 like {allowed}, but is {text!r:.80}.'
+            place, f'"time" must be ISO 8601 like {allowed}, but is {shown(text)}.'
         ) from None
 
 
@@ -235,7 +237,7 @@ def _parse_json(entry: Mapping[str, Any], key: str, place: str) -> str:
             return orjson.dumps(value).decode()
         orjson.loads(value or ABSENT_JSON)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
-        raise _error(place, f'"{key}" must hold JSON, but is {value!r:.80} ({error}).') from None
+        raise _error(place, f'"{key}" must hold JSON, but is {shown(value)} ({error}).') from None
     return value or ABSENT_JSON
 
 

@@ -8,10 +8,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-Number = float | None
+from thumbs.errors import shown
+
+LARGEST = 1e100  # beyond it no chart can be drawn, and no run gets there
+Finite = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Number = Finite | None
 Count = Annotated[int, Field(ge=0)] | None
 Text = str | None
-Interval = Annotated[list[float], Field(min_length=2, max_length=2)] | None
+Interval = Annotated[list[Finite], Field(min_length=2, max_length=2)] | None
 Counts = dict[str, Annotated[int, Field(ge=0)]] | None
 
 
@@ -67,8 +71,8 @@ class Baseline(_Part):
 class Curve(_Part):
     """A ROC."""
 
-    fpr: Annotated[list[float], Field(min_length=1)]
-    tpr: Annotated[list[float], Field(min_length=1)]
+    fpr: Annotated[list[Finite], Field(min_length=1)]
+    tpr: Annotated[list[Finite], Field(min_length=1)]
 
 
 class Heldout(Baseline):
@@ -99,11 +103,11 @@ class Sides(_Part):
 
 
 class _Shares(_Part):
-    before: float
-    after: float
-    difference: float
-    ci_low: float
-    ci_high: float
+    before: Finite
+    after: Finite
+    difference: Finite
+    ci_low: Finite
+    ci_high: Finite
 
 
 class Demo(_Shares):
@@ -171,5 +175,5 @@ def wrong_value(shape: TypeAdapter[Any], found: object) -> str:
             return f"holds {type(found).__name__}, must be an object"
         key = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Input ")
-        return f"{key} is {first['input']!r:.80}, but {message}"
+        return f"{key} is {shown(first['input'])}, but {message}"
     return ""

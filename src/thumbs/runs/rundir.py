@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from thumbs.errors import Interrupted, OutputError, RunError
+from thumbs.errors import Interrupted, OutputError, RunError, shown
 from thumbs.files import full_disk_told, remove_partials, require_writable, write_bytes
 from thumbs.runs.lock import LOCK, locked
 
@@ -209,12 +209,12 @@ def read_described(run: RunDir) -> dict[str, Any]:
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         if not isinstance(value, str) or "\0" in value:
-            finding = f"{key} must be text, but is {value!r:.80}"
+            finding = f"{key} must be text, but is {shown(value)}"
             raise RunError(f"{run.data}: {finding}; the file is damaged: start the run again")
     try:
         date.fromisoformat(found["today"])
     except ValueError:
-        finding = f"today must be a date like 2026-01-01, but is {found['today']!r:.80}"
+        finding = f"today must be a date like 2026-01-01, but is {shown(found['today'])}"
         raise RunError(f"{run.data}: {finding}; start the run again") from None
     return dict(found)
 
@@ -249,8 +249,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except orjson.JSONDecodeError as error:
             finding = f"not JSON ({error}); remove that line to see the others"
             raise RunError(f"{path}:{number}: {finding}") from None
-        if line and not (isinstance(found, dict) and isinstance(found.get("step"), int)):
-            finding = f'must be an object with a "step", but is {found!r:.80}'
+        is_flat = isinstance(found, dict) and not any(
+            isinstance(value, dict | list) for value in found.values()
+        )
+        if line and not (is_flat and isinstance(found.get("step"), int)):
+            finding = f'must be an object of numbers with a "step", but is {shown(found)}'
             raise RunError(f"{path}:{number}: {finding}; remove that line to see the others")
         steps += [found] if line else []
     return steps
