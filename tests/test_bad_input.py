@@ -303,7 +303,7 @@ IMPORTS = [
     ),
     Case(
         IMPORT + " --from nobody",
-        ["--from: 'nobody' is no known tool. Allowed: openwebui"],
+        ["--from: 'nobody' is no known tool. Allowed: halos"],
         feedback(CHOSEN, "p.jsonl"),
     ),
     Case(
@@ -336,7 +336,16 @@ IMPORTS = [
         ["nothing is left to import: answer of a pair whose two answers are the same (2)"],
         feedback('{"prompt": "a", "chosen": "b", "rejected": "b"}', "p.jsonl"),
     ),
-    Case("import . --out out.jsonl", [".: is a folder"]),
+    Case(
+        "import d --out out.jsonl",
+        ["d: no file to import in this folder; found: .md file (1)"],
+        {"d/notes.md": "x"},
+    ),
+    Case(
+        "import d --out out.jsonl",
+        ["d/x.json: no known tool's export", "Move it out of d, or name the files"],
+        {"d/p.jsonl": CHOSEN, "d/x.json": '[{"x": 1}]'},
+    ),
 ]
 
 

@@ -15,7 +15,7 @@ from thumbs.cli import app
 from thumbs.config import load_config
 from thumbs.demo.embedded import feedback_log
 from thumbs.feedback.file import read_feedback
-from thumbs.feedback.importing import SOURCES
+from thumbs.feedback.tools import SOURCES
 from thumbs.models.tiny import save_tiny
 from thumbs.runs.rundir import RunDir, read_metrics
 

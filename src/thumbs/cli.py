@@ -35,7 +35,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="A setting: train.epochs=2 (repeatable).")
 ]
-FeedbackFile = Annotated[Path, typer.Argument(help="Feedback file: .jsonl, .jsonl.gz, .parquet.")]
+FeedbackFile = Annotated[
+    Path, typer.Argument(help="Feedback file: .jsonl, .jsonl.gz, .jsonl.zst, .parquet.")
+]
 
 
 # Typer's own refusals; older versions take the class from click, newer ones have a copy of it.
@@ -139,8 +141,13 @@ def demo(
 
 @app.command("import")
 def import_(
-    sources: Annotated[list[Path], typer.Argument(help="Exports of one or several tools.")],
-    out: Annotated[Path, typer.Option(help="Feedback file to write: .jsonl, .jsonl.gz, .parquet.")],
+    sources: Annotated[
+        list[Path], typer.Argument(help="Exports of one or several tools, or folders of them.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(help="Feedback file to write: .jsonl, .jsonl.gz, .jsonl.zst, .parquet."),
+    ],
     tool: Annotated[
         str | None, typer.Option("--from", help="The tool; default: recognised by content.")
     ] = None,
@@ -163,6 +170,7 @@ def import_(
                 "edited": result.edited,
                 "dropped": result.dropped,
                 "changed": result.changed,
+                "skipped": result.skipped,
                 "out": str(out),
             }
         )
@@ -172,7 +180,8 @@ def import_(
         f"{result.undesirable:,} undesirable",
         markup=False,
     )
-    for title, counts in (("dropped", result.dropped), ("changed", result.changed)):
+    parts = {"dropped": result.dropped, "changed": result.changed, "skipped": result.skipped}
+    for title, counts in parts.items():
         for reason, count in counts.items():
             out_console.print(f"{title}: {reason} {count:,}", markup=False)
 

@@ -4,11 +4,12 @@ import gzip
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,10 +18,14 @@ from thumbs.feedback import file as feedback_file
 from thumbs.feedback.file import read_feedback, write_feedback
 from thumbs.feedback.record import Feedback, Message, with_defaults
 
-ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
+ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 ASK: list[Message] = [{"role": "user", "content": "What is 2+2?"}]
 UP = Feedback(ASK, [{"role": "assistant", "content": "4"}], True)
 DOWN = Feedback(ASK, [{"role": "assistant", "content": "5"}], False, weight=0.5, rater="ann")
+UNPACK: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.decompress,
+    ".zst": lambda content: zstandard.ZstdDecompressor().decompressobj().decompress(content),
+}
 TOOLS = '[{"name":"sum"}]'
 
 text = st.text(max_size=12)
@@ -91,7 +96,8 @@ def raw_lines(path: Path) -> list[dict[str, object]]:
     if path.suffix == ".parquet":
         return list(pq.read_table(path).to_pylist())
     content = path.read_bytes()
-    content = gzip.decompress(content) if path.suffix == ".gz" else content
+    if path.suffix in UNPACK:
+        content = UNPACK[path.suffix](content)
     return [json.loads(line) for line in content.splitlines()]
 
 
@@ -109,6 +115,24 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / f"a{ending}").read_bytes() == (tmp_path / f"b{ending}").read_bytes()
     # Bytes 4 to 7 of a gzip file are its time; two writes within a second would not show it.
     assert (tmp_path / "a.jsonl.gz").read_bytes()[4:8] == bytes(4)
+
+
+@pytest.mark.parametrize("ending", [".jsonl.gz", ".jsonl.zst"])
+def test_a_packed_file_with_a_changed_byte_is_not_read_as_feedback(
+    tmp_path: Path, ending: str
+) -> None:
+    path = tmp_path / f"f{ending}"
+    write_feedback(path, [UP, DOWN])
+    content = path.read_bytes()
+    path.write_bytes(content[:-6] + bytes([content[-6] ^ 1]) + content[-5:])
+    with pytest.raises(FeedbackError, match=r"file is cut or damaged .* Copy or export it again"):
+        list(read_feedback(path))
+
+
+def test_a_zstandard_file_carries_a_checksum(tmp_path: Path) -> None:
+    write_feedback(tmp_path / "f.jsonl.zst", [UP])
+    content = (tmp_path / "f.jsonl.zst").read_bytes()
+    assert zstandard.get_frame_parameters(content).has_checksum
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -182,9 +206,13 @@ def test_a_file_without_records_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_ending_is_refused_with_what_is_allowed(tmp_path: Path) -> None:
-    with pytest.raises(FeedbackError, match=r"one of \.jsonl, \.jsonl\.gz, \.parquet\. Import"):
+    with pytest.raises(
+        FeedbackError, match=r"one of \.jsonl, \.jsonl\.gz, \.jsonl\.zst, \.parquet\. Import"
+    ):
         list(read_feedback(tmp_path / "votes.csv"))
-    with pytest.raises(FeedbackError, match=r"one of \.jsonl, \.jsonl\.gz, \.parquet\.$"):
+    with pytest.raises(
+        FeedbackError, match=r"one of \.jsonl, \.jsonl\.gz, \.jsonl\.zst, \.parquet\.$"
+    ):
         write_feedback(tmp_path / "votes.json", [UP])
 
 

@@ -2,37 +2,148 @@
 
 import gzip
 import json
+import shutil
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
+import zstandard
 
+from thumbs.data.rows import Row, loss_segments, tokenize
 from thumbs.errors import FeedbackError
 from thumbs.feedback.file import read_feedback
 from thumbs.feedback.importing import import_feedback
+from thumbs.feedback.record import Feedback
+from thumbs.feedback.tools import SOURCES
+from thumbs.models.tiny import train_bpe
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 OPENWEBUI = FIXTURES / "openwebui_feedback-history-export.json"
 HH = FIXTURES / "anthropic_hh.jsonl"
 TRL = FIXTURES / "trl_unpaired_preference.jsonl"
+BYTES = train_bpe([], 261, chat_template="chatml")
 
 
-@pytest.mark.parametrize(
-    ("path", "tool", "num_records", "num_edited"),
-    [(OPENWEBUI, "openwebui", 4, 2), (HH, "preference", 2, 0), (TRL, "trl-unpaired", 2, 0)],
-)
-def test_each_fixture_is_recognised_and_imported(
-    tmp_path: Path, path: Path, tool: str, num_records: int, num_edited: int
+# tool, its fixture, records, desirable, edited
+IMPORTED = [
+    ("halos", "halos_binary_feedback.json", 1, 1, 0),
+    ("llama-factory", "llamafactory_kto_messages.json", 1, 1, 0),
+    ("llama-factory", "llamafactory_kto_sharegpt.json", 1, 1, 0),
+    ("openai-preference", "openai_dpo.jsonl", 2, 1, 0),
+    ("openwebui", "openwebui_feedback-history-export.json", 4, 2, 2),
+    ("preference", "anthropic_hh.jsonl", 2, 1, 0),
+    ("trl-unpaired", "trl_unpaired_preference.jsonl", 2, 1, 0),
+]
+
+
+@pytest.mark.parametrize(("tool", "name", "num_records", "num_desirable", "num_edited"), IMPORTED)
+def test_each_fixture_is_imported_into_a_file_that_training_reads(
+    tmp_path: Path, tool: str, name: str, num_records: int, num_desirable: int, num_edited: int
 ) -> None:
-    result = import_feedback([path], tmp_path / "f.jsonl")
+    result = import_feedback([FIXTURES / name], tmp_path / "f.jsonl")
     assert (result.source, result.records, result.edited) == (tool, num_records, num_edited)
-    assert result.desirable == result.undesirable == num_records // 2
-    assert result.dropped == {}
-    assert len(list(read_feedback(tmp_path / "f.jsonl"))) == num_records
+    assert (result.desirable, result.desirable + result.undesirable) == (num_desirable, num_records)
+    assert result.dropped == result.skipped == {}
+    records = list(read_feedback(tmp_path / "f.jsonl"))
+    assert [record.source.removesuffix(":edit") for record in records] == [tool] * num_records
+    rows = tokenise(records)
+    assert len(rows) == num_records
+    assert all(any(row.loss_mask) for row in rows)
 
 
-def test_a_gzipped_export_is_imported_all_the_same(tmp_path: Path) -> None:
-    (tmp_path / "e.json.gz").write_bytes(gzip.compress(OPENWEBUI.read_bytes()))
-    assert import_feedback([tmp_path / "e.json.gz"], tmp_path / "f.jsonl").records == 4
+TOOL_TEMPLATE = (
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message.role + '\\n' + message.content }}"
+    "{%- for call in message.tool_calls or [] %}"
+    "{{- call.function.name + call.function.arguments | tojson }}{%- endfor %}"
+    "{{- '<|im_end|>\\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+
+
+def test_loss_is_on_the_calls_and_words_of_an_imported_answer_not_on_results(
+    tmp_path: Path,
+) -> None:
+    speakers = ("human", "function_call", "observation", "gpt")
+    words = ("1+1?", '{"name": "add", "arguments": {"a": 1}}', "2", "It is 2.")
+    turns = [{"from": who, "value": what} for who, what in zip(speakers, words, strict=True)]
+    row = {"conversations": turns, "kto_tag": True, "tools": '[{"name": "add"}]'}
+    (tmp_path / "e.json").write_text(json.dumps([row]))
+    import_feedback([tmp_path / "e.json"], tmp_path / "f.jsonl")
+    (only,) = tokenise(list(read_feedback(tmp_path / "f.jsonl")), TOOL_TEMPLATE)
+    assert loss_segments(only, BYTES) == [
+        ("<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n", False),
+        ('add{"a": 1}<|im_end|>', True),
+        ("\n<|im_start|>tool\n2<|im_end|>\n<|im_start|>assistant\n", False),
+        ("It is 2.<|im_end|>", True),
+    ]
+
+
+def tokenise(records: list[Feedback], template: str | None = None) -> list[Row]:
+    tokenizer = train_bpe([], 261, chat_template=template) if template else BYTES
+    return tokenize(
+        records,
+        tokenizer,
+        max_tokens=1000,
+        min_completion_tokens=1,
+        chat_template=None,
+        keep_cut=False,
+        today=date(2026, 3, 7),
+    ).rows
+
+
+def test_every_tool_has_a_fixture() -> None:
+    assert {tool for tool, *_ in IMPORTED} == set(SOURCES)
+
+
+def test_a_folder_of_all_fixtures_is_one_feedback_file(tmp_path: Path) -> None:
+    folder = tmp_path / "exports"
+    for index, (_, name, *_) in enumerate(IMPORTED):
+        (folder / f"{index}").mkdir(parents=True)
+        shutil.copyfile(FIXTURES / name, folder / f"{index}" / name)
+    (folder / "notes.txt").write_text("exports of May")
+    result = import_feedback([folder], tmp_path / "f.jsonl.zst")
+    assert result.source == "halos, llama-factory, openai-preference, " + (
+        "openwebui, preference, trl-unpaired"
+    )
+    # 1 + 1 + 1 + 2 + 4 + 2 + 2 = 13. All but Open WebUI's hold "4" up, the three of pairs or rows
+    # "5" down as well: 6 - 1 and 3 - 1 are repeats.
+    assert result.records == 13 - 5 - 2
+    assert result.dropped == {"repeated record": 7}
+    assert result.skipped == {".txt file": 1}
+    assert len(list(read_feedback(tmp_path / "f.jsonl.zst"))) == 6
+
+
+def test_the_records_of_a_folder_do_not_depend_on_the_order_files_came_in(tmp_path: Path) -> None:
+    row = '{"prompt": "a", "completion": "%s", "label": true}'
+    for folder, names in (("one", "bca"), ("two", "cab")):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / f"{name}.jsonl").write_text(row % name)
+        import_feedback([tmp_path / folder], tmp_path / f"{folder}.jsonl")
+    assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
+    records = read_feedback(tmp_path / "one.jsonl")
+    assert [record.completion for record in records] == ["a", "b", "c"]
+
+
+def test_an_output_inside_a_folder_of_sources_is_not_written_over(tmp_path: Path) -> None:
+    shutil.copyfile(HH, tmp_path / "hh.jsonl")
+    out = tmp_path / "feedback.jsonl"
+    assert import_feedback([tmp_path], out).records == 2
+    content = out.read_bytes()
+    with pytest.raises(FeedbackError, match="is a source of this import"):
+        import_feedback([tmp_path], out)
+    assert out.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["e.json.gz", "e.json"])
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+def test_a_packed_export_is_imported_whatever_its_name(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / name).write_bytes(pack(OPENWEBUI.read_bytes()))
+    assert import_feedback([tmp_path / name], tmp_path / "f.jsonl").records == 4
 
 
 def test_files_of_several_tools_become_one_file_without_repeats(tmp_path: Path) -> None:
@@ -61,7 +172,8 @@ def test_a_named_tool_is_not_second_guessed(tmp_path: Path) -> None:
 def test_an_unknown_tool_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(FeedbackError) as caught:
         import_feedback([HH], tmp_path / "f.jsonl", tool="dify")
-    allowed = "Allowed: openwebui, preference, trl-unpaired."
+    names = "halos, llama-factory, ms-swift, openai-preference, openwebui, preference, trl-unpaired"
+    allowed = f"Allowed: {names}."
     assert str(caught.value) == f"--from: 'dify' is no known tool. {allowed}"
 
 
@@ -107,10 +219,23 @@ def test_a_source_is_never_written_over(tmp_path: Path) -> None:
     assert path.read_bytes() == TRL.read_bytes()
 
 
-def test_messages_and_text_do_not_go_into_one_file(tmp_path: Path) -> None:
-    (tmp_path / "s.jsonl").write_text('{"prompt": "a", "completion": "b", "label": true}\n')
-    with pytest.raises(FeedbackError, match=r"record 3 .*One file holds one kind"):
-        import_feedback([TRL, tmp_path / "s.jsonl"], tmp_path / "f.jsonl")
+def test_files_of_messages_and_of_text_are_named_when_they_meet(tmp_path: Path) -> None:
+    texts = tmp_path / "s.jsonl"
+    texts.write_text('{"prompt": "a", "completion": "b", "label": true}\n')
+    with pytest.raises(FeedbackError) as caught:
+        import_feedback([HH, OPENWEBUI, texts], tmp_path / "f.jsonl")
+    assert str(caught.value) == (
+        f"{texts}: prompts are text, but those of {HH} are lists of messages. "
+        "One feedback file holds one kind: import them apart."
+    )
+    both = tmp_path / "both.jsonl"
+    both.write_bytes(texts.read_bytes() + TRL.read_bytes())
+    with pytest.raises(FeedbackError) as caught:
+        import_feedback([HH, both], tmp_path / "f.jsonl", tool=None)
+    assert str(caught.value).startswith(f"{both}: prompts are text, but those of {HH} are")
+    with pytest.raises(FeedbackError, match=r"both\.jsonl: some prompts are text, and some are"):
+        import_feedback([both], tmp_path / "f.jsonl")
+    assert not (tmp_path / "f.jsonl").exists()
 
 
 @pytest.mark.shared
@@ -134,6 +259,6 @@ def test_every_shared_fixture_imports_or_is_refused_in_one_line(
         except FeedbackError as error:
             errors[path] = str(error)
     imported = {path.name for path in (shared / "fixtures").iterdir() if path not in errors}
-    assert imported == {OPENWEBUI.name, HH.name, TRL.name}
+    assert imported == {name for _, name, *_ in IMPORTED}
     assert all(error.startswith(str(path)) for path, error in errors.items())
-    assert all("\n" not in error for error in errors.values())
+    assert not any("\n" in error or "could be an export" in error for error in errors.values())

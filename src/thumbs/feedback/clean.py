@@ -59,8 +59,12 @@ def clean(records: Iterable[Feedback], tally: Tally) -> Iterator[Feedback]:
 
 
 def empty_side(prompt: object, completion: object) -> str:
-    """The reason to drop a record whose prompt or completion, checked or not, is blank; else ""."""
-    if is_blank(completion):
+    """The reason to drop a record whose prompt or completion, checked or not, is blank; else "".
+
+    An answer that called tools and then said nothing is empty too.
+    """
+    last_words = completion[-1:] if isinstance(completion, list) else completion
+    if is_blank(completion) or is_blank(last_words):
         return "empty answer"
     return "empty prompt" if is_blank(prompt) else ""
 

@@ -1,17 +1,16 @@
 """The entries of a file (JSON objects, table lines), one at a time, each with its place.
 
-In: JSON lines or one JSON list, plain or gzipped, or Parquet; told apart by the first bytes.
+In: JSON lines or one JSON list, plain or packed (gzip, zstandard), or Parquet; told apart by the
+first bytes.
 Out: (place, mapping) pairs, in file order, in bounded memory. Knows nothing of what they mean.
 """
 
 import csv
-import gzip
 import io
-import zlib
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import ijson
 import orjson
@@ -19,24 +18,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from thumbs.errors import FeedbackError, shown
+from thumbs.feedback.packed import open_bytes
 
 Entry = tuple[str, dict[str, Any]]  # its place, what it holds
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+PARQUET_MAGIC = b"PAR1"
+HEAD = 4096  # bytes looked at to tell what a file holds
+# A list of objects, or an object: not [section], [link](...) or {{template}}.
+OBJECT_START = re.compile(rb'\s*(?:\[\s*(?:\{|\]|$)|\{\s*(?:["}]|$))')
+ENTRY_ENDINGS = (".json", ".jsonl", ".ndjson", ".parquet")
+PACKED_ENDINGS = (".gz", ".zst")
 PARQUET_BATCH = 1024  # table lines held at a time
 
 
 def read_entries(path: Path) -> Iterator[Entry]:
-    """Every entry of a .json, .jsonl or .parquet file, or of a .gz of the first two.
+    """Every entry of a .json, .jsonl or .parquet file, or of a .gz or .zst of the first two.
 
     Raises:
         FeedbackError: the file is missing, damaged, empty, not UTF-8, or not of these formats.
     """
-    with _open_bytes(path) as file:
-        head = file.read(4096).removeprefix(BYTE_ORDER_MARK).lstrip()
+    with open_bytes(path) as file:
+        head = file.read(HEAD).removeprefix(BYTE_ORDER_MARK).lstrip()
     if not head:
         raise FeedbackError(f"{path}: the file is empty.")
-    if head.startswith(b"PAR1"):
+    if head.startswith(PARQUET_MAGIC):
         yield from read_parquet(path)
     elif head.startswith(b"["):
         yield from _read_list(path)
@@ -46,7 +52,7 @@ def read_entries(path: Path) -> Iterator[Entry]:
 
 def read_lines(path: Path) -> Iterator[Entry]:
     """The object on every line that is not blank."""
-    with _open_bytes(path) as file:
+    with open_bytes(path) as file:
         for number, line in enumerate(file, start=1):
             content = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
             if not content.isspace():
@@ -55,7 +61,7 @@ def read_lines(path: Path) -> Iterator[Entry]:
 
 def read_parquet(path: Path) -> Iterator[Entry]:
     """Every line of a Parquet table, its row groups read in pieces."""
-    with _open_bytes(path):
+    with open_bytes(path):
         pass  # missing files and folders are refused in one way
     try:
         with pq.ParquetFile(path) as table:
@@ -68,42 +74,42 @@ def read_parquet(path: Path) -> Iterator[Entry]:
         raise FeedbackError(f"{path}: not a readable Parquet file: {_first_line(error)}.") from None
 
 
+def holds_entries(path: Path) -> bool:
+    """Whether a file is one to read entries from, by its ending or by what it begins with.
+
+    A file with the ending of one counts whatever it holds: damage is for the reader to name.
+
+    Raises:
+        FeedbackError: the file cannot be read, or is packed and damaged.
+    """
+    name = path.name.lower()
+    for ending in PACKED_ENDINGS:
+        name = name.removesuffix(ending)
+    if name.endswith(ENTRY_ENDINGS):
+        return True
+    with open_bytes(path) as file:
+        head = file.read(HEAD).removeprefix(BYTE_ORDER_MARK)
+    return head.startswith(PARQUET_MAGIC) or bool(head and OBJECT_START.match(head))
+
+
 def first_entry(path: Path) -> dict[str, Any]:
     """What the first entry holds; of a .csv, which is read no further, its first line."""
     if path.suffix == ".csv":
-        with _open_bytes(path) as file:
+        with open_bytes(path) as file:
             text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
-            return dict(next(csv.DictReader(text), {}))
+            try:
+                return dict(next(csv.DictReader(text), {}))
+            except csv.Error:  # no table, whatever its name
+                return {}
     return next((entry for _, entry in read_entries(path)), {})
-
-
-@contextmanager
-def _open_bytes(path: Path) -> Iterator[IO[bytes]]:
-    try:
-        with path.open("rb") as raw:
-            is_gzipped = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            if not is_gzipped:
-                yield raw
-                return
-            with gzip.open(raw) as unpacked:
-                yield cast(IO[bytes], unpacked)
-    except FileNotFoundError:
-        raise FeedbackError(f"{path}: there is no such file.") from None
-    except IsADirectoryError:
-        raise FeedbackError(f"{path}: is a folder. Name a file in it.") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        finding = f"the gzip file is cut or damaged ({error}). Copy or export it again."
-        raise FeedbackError(f"{path}: {finding}") from None
-    except OSError as error:
-        raise FeedbackError(f"{path}: cannot be read: {error.strerror}.") from None
 
 
 def _read_list(path: Path) -> Iterator[Entry]:
     number = 0
-    with _open_bytes(path) as file:
-        if file.read(3) != BYTE_ORDER_MARK:
-            file.seek(0)
+    with open_bytes(path) as file:
+        has_mark = file.read(3) == BYTE_ORDER_MARK
+    with open_bytes(path) as file:
+        file.read(3 if has_mark else 0)
         try:
             for number, entry in enumerate(ijson.items(file, "item", use_float=True), start=1):
                 place = f"{path}: record {number}"

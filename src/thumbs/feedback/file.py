@@ -1,4 +1,4 @@
-"""The feedback file: records streamed out of and into JSONL, JSONL.gz and Parquet.
+"""The feedback file: records streamed out of and into JSONL, plain or packed, and Parquet.
 
 In: records. Out: a file that appears whole or not at all, and that `datasets` and TRL read as it
 is: every record has the same keys, absent text is "", `tools` and `template_kwargs` are JSON text
@@ -17,6 +17,7 @@ from typing import IO, Any
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+import zstandard
 
 from thumbs.errors import FeedbackError
 from thumbs.feedback.entries import Entry, read_lines, read_parquet
@@ -47,7 +48,7 @@ def read_feedback(path: Path, notes: Counter[str] | None = None) -> Iterator[Fee
     """Every record of a feedback file, checked strictly, one at a time.
 
     Args:
-        path: a .jsonl, .jsonl.gz or .parquet file.
+        path: a .jsonl, .jsonl.gz, .jsonl.zst or .parquet file.
         notes: counts what was left out or assumed (keys that are not used), by name.
 
     Raises:
@@ -150,6 +151,13 @@ def _write_gzipped(path: Path, lines: Iterator[Line]) -> None:
             file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
 
+def _write_zstd(path: Path, lines: Iterator[Line]) -> None:
+    packer = zstandard.ZstdCompressor(write_checksum=True)  # damage is noticed, as in a .gz
+    with path.open("wb") as raw, packer.stream_writer(raw, closefd=False) as file:
+        for line in lines:
+            file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+
 def _write_parquet(path: Path, lines: Iterator[Line]) -> None:
     chunk = list(islice(lines, ROW_GROUP))
     schema = _parquet_schema(chunk[0])
@@ -170,6 +178,7 @@ def _parquet_schema(line: Line) -> pa.Schema:
 FORMATS = {
     ".jsonl": FileFormat(read_lines, _write_lines),
     ".jsonl.gz": FileFormat(read_lines, _write_gzipped),
+    ".jsonl.zst": FileFormat(read_lines, _write_zstd),
     ".parquet": FileFormat(read_parquet, _write_parquet),
 }
 

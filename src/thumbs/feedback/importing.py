@@ -1,7 +1,6 @@
 """`thumbs import`: the exports of any known tool to one feedback file.
 
-In: files. Out: a feedback file, and what was left out and why. To add a tool, write one file in
-sources/ with NAME, detect and read, and name it in TOOLS.
+In: files and folders. Out: a feedback file, and what was left out and why. Knows no tool.
 """
 
 from collections import Counter
@@ -9,34 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
 
 from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally, clean
-from thumbs.feedback.entries import first_entry
 from thumbs.feedback.file import require_feedback_name, write_feedback
-from thumbs.feedback.record import Feedback, keys_found
-from thumbs.feedback.sources import openwebui, preference, trl_unpaired
+from thumbs.feedback.listing import list_files
+from thumbs.feedback.record import Feedback
+from thumbs.feedback.tools import SOURCES
 from thumbs.files import require_writable_file
 from thumbs.progress import progress_bar
-
-
-class Source(Protocol):
-    """What a file in sources/ offers.
-
-    detect: whether the first entry of a file is this tool's.
-    read: the records of the files together, what is left out counted in the tally.
-    """
-
-    NAME: str
-
-    def detect(self, entry: Mapping[str, Any]) -> bool: ...
-
-    def read(self, paths: Sequence[Path], tally: Tally, *, edits: bool) -> Iterator[Feedback]: ...
-
-
-TOOLS: tuple[Source, ...] = (openwebui, preference, trl_unpaired)
-SOURCES = {source.NAME: source for source in TOOLS}
 
 
 @dataclass(frozen=True)
@@ -45,6 +25,7 @@ class ImportResult:
 
     source: the tools, joined by ", ". edited: records made from edits, two per edited answer.
     dropped: records and votes left out, by reason. changed: alterations and assumptions, by name.
+    skipped: files in a folder that are of no kind that is read, by kind.
     """
 
     records: int
@@ -54,6 +35,7 @@ class ImportResult:
     edited: int
     dropped: dict[str, int]
     changed: dict[str, int]
+    skipped: dict[str, int]
 
 
 def import_feedback(
@@ -62,23 +44,26 @@ def import_feedback(
     """Read every file, clean the records, and write them to `out`, whole or not at all.
 
     Args:
-        sources: files of one or several tools; those of one tool are read together.
-        out: .jsonl, .jsonl.gz or .parquet.
+        sources: files of one or several tools, or folders of them; the files of one tool are read
+            together.
+        out: .jsonl, .jsonl.gz, .jsonl.zst or .parquet.
         tool: the NAME of the source; None recognises each file by its first entry.
         edits: whether edited answers give their two records.
 
     Raises:
-        FeedbackError: a file cannot be read or recognised, is `out` itself, or nothing is left.
+        FeedbackError: a file cannot be read or recognised, is `out` itself, some prompts are text
+            and some are messages, or nothing is left.
     """
     _refuse_overwriting(sources, out)
     require_feedback_name(out)
     require_writable_file(out)
-    files: dict[str, list[Path]] = {}
-    for path in sources:
-        files.setdefault(find_source(path, tool).NAME, []).append(path)
+    listing = list_files(sources, tool)
+    files = listing.files
+    _refuse_overwriting(chain.from_iterable(files.values()), out)
     tally, counts = Tally(), Counter[str]()
     read = (SOURCES[name].read(paths, tally, edits=edits) for name, paths in files.items())
     kept = _require_records(clean(chain.from_iterable(read), tally), sources, tally)
+    kept = _require_same_kind(kept, files, edits=edits)
     num_records = write_feedback(out, _counted(kept, counts))
     return ImportResult(
         records=num_records,
@@ -88,27 +73,7 @@ def import_feedback(
         edited=counts["edited"],
         dropped=dict(tally.dropped),
         changed={name: count for name, count in tally.changed.items() if count},
-    )
-
-
-def find_source(path: Path, tool: str | None = None) -> Source:
-    """The source named `tool`, or the one that recognises the file.
-
-    Raises:
-        FeedbackError: no source has that name, or none recognises the file.
-    """
-    known = ", ".join(SOURCES)
-    if tool is not None:
-        if tool not in SOURCES:
-            raise FeedbackError(f"--from: {tool!r} is no known tool. Allowed: {known}.")
-        return SOURCES[tool]
-    entry = first_entry(path)
-    for source in SOURCES.values():
-        if source.detect(entry):
-            return source
-    advice = f"Known tools: {known}. Name one with --from if this file is one of theirs"
-    raise FeedbackError(
-        f"{path}: no known tool's export; its first entry's keys: {keys_found(entry)}. {advice}."
+        skipped=dict(listing.skipped),
     )
 
 
@@ -128,6 +93,41 @@ def _require_records(
         raise FeedbackError(f"{names}: nothing is left to import: {reasons or 'no entries'}.")
     yield first
     yield from records
+
+
+def _require_same_kind(
+    records: Iterator[Feedback], files: Mapping[str, Sequence[Path]], *, edits: bool
+) -> Iterator[Feedback]:
+    is_text: bool | None = None
+    for record in records:
+        if is_text not in (None, isinstance(record.prompt, str)):
+            raise FeedbackError(_kinds_found(files, edits=edits))
+        is_text = isinstance(record.prompt, str)
+        yield record
+
+
+def _kinds_found(files: Mapping[str, Sequence[Path]], *, edits: bool) -> str:
+    """Which two files hold prompts of different kinds: they are read once more, one at a time."""
+    found: dict[bool, Path] = {}
+    for is_text, path in _kinds_by_file(files, edits=edits):
+        found.setdefault(is_text, path)
+        if len(found) == 2:
+            break
+    texts, messages = found[True], found[False]
+    if texts == messages:
+        finding = f"{texts}: some prompts are text, and some are lists of messages"
+        return f"{finding}. One feedback file holds one kind: make two files of it."
+    finding = f"{texts}: prompts are text, but those of {messages} are lists of messages"
+    return f"{finding}. One feedback file holds one kind: import them apart."
+
+
+def _kinds_by_file(
+    files: Mapping[str, Sequence[Path]], *, edits: bool
+) -> Iterator[tuple[bool, Path]]:
+    for name, paths in files.items():
+        for path in paths:
+            for record in clean(SOURCES[name].read([path], Tally(), edits=edits), Tally()):
+                yield isinstance(record.prompt, str), path
 
 
 def _counted(records: Iterable[Feedback], counts: Counter[str]) -> Iterator[Feedback]:

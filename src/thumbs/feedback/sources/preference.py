@@ -9,12 +9,13 @@ its last "\\n\\nAssistant:".
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from thumbs.errors import FeedbackError
-from thumbs.feedback.clean import Tally, empty_side
+from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import read_entries
-from thumbs.feedback.record import Feedback, Message, Text, parse_record
+from thumbs.feedback.pairs import Pair, pair_records
+from thumbs.feedback.record import Feedback, Message
 
 NAME = "preference"
 
@@ -23,14 +24,6 @@ NO_COMMON_PROMPT = "answer of a pair without a common prompt"
 HH_TURN = re.compile(r"\n\n(Human|Assistant):")
 HH_ANSWER = "\n\nAssistant:"
 HH_ROLES = {"Human": "user", "Assistant": "assistant"}
-
-
-class Pair(NamedTuple):
-    """One prompt and its two answers."""
-
-    prompt: Text
-    chosen: Text
-    rejected: Text
 
 
 def detect(entry: Mapping[str, Any]) -> bool:
@@ -49,27 +42,10 @@ def read(
         for place, entry in read_entries(path):
             tally.changed.update(f"key {key!r} is not used" for key in entry if key not in KEYS)
             pair = _pair_of(entry, place, tally)
-            fault = pair if isinstance(pair, str) else _fault_of(pair)
-            if isinstance(pair, str) or fault:
-                tally.dropped[fault] += 2
-                continue
-            for completion, label in ((pair.chosen, True), (pair.rejected, False)):
-                emptiness = empty_side(pair.prompt, completion)
-                if emptiness:
-                    tally.dropped[emptiness] += 1
-                    continue
-                row = {"prompt": pair.prompt, "completion": completion, "label": label}
-                yield parse_record({**row, "source": NAME}, place)
-
-
-def _fault_of(pair: Pair) -> str:
-    """Why the two answers cannot be judged against each other, or ""."""
-    if pair.chosen == pair.rejected:
-        return "answer of a pair whose two answers are the same"
-    turns = [turn for side in pair[1:] if isinstance(side, list) for turn in side]
-    if any(isinstance(turn, dict) and turn.get("role") == "user" for turn in turns):
-        return "answer of a pair that parts before its last answer"
-    return ""
+            if isinstance(pair, str):
+                tally.dropped[pair] += 2
+            else:
+                yield from pair_records(pair, place, tally, source=NAME)
 
 
 def _pair_of(entry: Mapping[str, Any], place: str, tally: Tally) -> Pair | str:
@@ -95,8 +71,11 @@ def _transcript_pair(chosen: str, rejected: str, tally: Tally) -> Pair | str:
     start = prefix.rfind(HH_ANSWER)
     if start < 0:
         return NO_COMMON_PROMPT
-    parts = (prefix[:start], chosen[start:], rejected[start:])
-    return Pair(*(_transcript_messages(part, tally) for part in parts))
+    return Pair(
+        prompt=_transcript_messages(prefix[:start], tally),
+        chosen=_transcript_messages(chosen[start:], tally),
+        rejected=_transcript_messages(rejected[start:], tally),
+    )
 
 
 def _transcript_messages(text: str, tally: Tally) -> list[Message]:

@@ -1,0 +1,80 @@
+"""The tools whose exports can be imported, and which of them a file is from.
+
+In: a file, or the name of a tool. Out: the source that reads it. To add a tool: write one file in
+sources/ with NAME, detect and read, name it in TOOLS, and give it a fixture and a test.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from thumbs.errors import FeedbackError
+from thumbs.feedback.clean import Tally
+from thumbs.feedback.entries import first_entry
+from thumbs.feedback.record import Feedback, keys_found
+from thumbs.feedback.sources import (
+    halos,
+    llamafactory,
+    openai_pairs,
+    openwebui,
+    preference,
+    trl_unpaired,
+)
+
+
+class Source(Protocol):
+    """What a file in sources/ offers.
+
+    detect: whether the first entry of a file is this tool's.
+    read: the records of the files together, what is left out counted in the tally.
+    """
+
+    NAME: str
+
+    def detect(self, entry: Mapping[str, Any]) -> bool: ...
+
+    def read(self, paths: Sequence[Path], tally: Tally, *, edits: bool) -> Iterator[Feedback]: ...
+
+
+TOOLS: tuple[Source, ...] = (
+    *(halos, llamafactory, openai_pairs),
+    *(openwebui, preference, trl_unpaired),
+)
+SOURCES = {source.NAME: source for source in TOOLS}
+# Tools whose rows are those of another one: the same keys, the same meaning, one importer.
+OTHER_NAMES = {"ms-swift": "llama-factory"}
+
+
+def find_source(path: Path, tool: str | None = None) -> Source:
+    """The source named `tool`, or the one that recognises the file.
+
+    Raises:
+        FeedbackError: no source has that name, none recognises the file, or several do.
+    """
+    if tool is not None:
+        name = OTHER_NAMES.get(tool, tool)
+        if name not in SOURCES:
+            raise FeedbackError(f"--from: {tool!r} is no known tool. Allowed: {_known_names()}.")
+        return SOURCES[name]
+    entry = first_entry(path)
+    found = sources_of(entry)
+    if len(found) == 1:
+        return found[0]
+    keys = keys_found(entry)
+    if found:
+        names = ", ".join(source.NAME for source in found)
+        finding = f"could be an export of each of {names}; its first entry's keys: {keys}"
+        raise FeedbackError(f"{path}: {finding}. Name one with --from.")
+    advice = f"Known tools: {_known_names()}. Name one with --from if this file is one of theirs"
+    raise FeedbackError(
+        f"{path}: no known tool's export; its first entry's keys: {keys}. {advice}."
+    )
+
+
+def sources_of(entry: Mapping[str, Any]) -> list[Source]:
+    """The sources that take a first entry for theirs."""
+    return [source for source in TOOLS if source.detect(entry)]
+
+
+def _known_names() -> str:
+    return ", ".join(sorted([*SOURCES, *OTHER_NAMES]))

@@ -1,0 +1,47 @@
+"""Every export is one tool's."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from thumbs.errors import FeedbackError
+from thumbs.feedback.entries import first_entry
+from thumbs.feedback.tools import OTHER_NAMES, SOURCES, find_source, sources_of
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+KNOWN = {
+    "anthropic_hh.jsonl": "preference",
+    "halos_binary_feedback.json": "halos",
+    "llamafactory_kto_messages.json": "llama-factory",
+    "llamafactory_kto_sharegpt.json": "llama-factory",
+    "openai_dpo.jsonl": "openai-preference",
+    "openwebui_feedback-history-export.json": "openwebui",
+    "openwebui_feedback-history-export_NO_TEXT.csv": "openwebui",
+    "trl_unpaired_preference.jsonl": "trl-unpaired",
+}
+
+
+@pytest.mark.parametrize("path", sorted(FIXTURES.iterdir()), ids=lambda path: path.name)
+def test_every_fixture_of_a_known_format_is_exactly_one_source(path: Path) -> None:
+    expected = [KNOWN[path.name]] if path.name in KNOWN else []
+    assert [source.NAME for source in sources_of(first_entry(path))] == expected
+
+
+def test_a_file_that_could_be_of_two_tools_needs_its_tool_named(tmp_path: Path) -> None:
+    row = {"messages": [], "label": True, "chosen": "a", "rejected": "b"}
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(row))
+    with pytest.raises(FeedbackError) as caught:
+        find_source(path)
+    assert str(caught.value) == (
+        f"{path}: could be an export of each of llama-factory, preference; its first entry's keys: "
+        "'messages', 'label', 'chosen', 'rejected'. Name one with --from."
+    )
+    assert find_source(path, "preference") is SOURCES["preference"]
+
+
+def test_a_tool_with_the_rows_of_another_may_be_named_too() -> None:
+    assert find_source(Path("a.jsonl"), "ms-swift") is SOURCES["llama-factory"]
+    assert set(OTHER_NAMES.values()) <= set(SOURCES)
+    assert not set(OTHER_NAMES) & set(SOURCES)
