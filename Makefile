@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install install-dev demo test lint real label-blocks faults fuzz clean
+.PHONY: install install-dev demo test lint real label-blocks faults fuzz lora-demo clean
 
 install: $(VENV)/installed
 
@@ -38,6 +38,10 @@ MUTATIONS ?= 200
 SEED ?= 0
 fuzz: install
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.fuzz --mutations $(MUTATIONS) --seed $(SEED)
+
+# Adapters against whole weights on the demo, three seeds; writes benchmarks/results/.
+lora-demo: install
+	$(BIN)/python -m benchmarks.lora_demo
 
 clean:
 	rm -rf $(VENV) $(VENV)-trl
