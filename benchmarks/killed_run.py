@@ -36,6 +36,7 @@ class Place:
     """Where to die: in a call of `owner.name` on a file whose name fits `pattern`.
 
     when: "before" or "after" the call, or "half": it has written half of its bytes.
+    in_pass: only calls count that come after the reference pass began.
     """
 
     owner: Any
@@ -43,13 +44,14 @@ class Place:
     when: str
     pattern: str = ""
     call: int = 1
+    in_pass: bool = False
 
 
 PLACES = {
     "start, half of config.yaml written": Place(Path, "write_bytes", "half", r"\.config\.yaml"),
     "start, config.yaml not yet renamed": Place(Path, "replace", "before", r"\.config\.yaml"),
     "before step 1, loading done": Place(LlamaModel, "forward", "before"),
-    "reference pass": Place(LlamaModel, "forward", "after", call=6),
+    "reference pass": Place(LlamaModel, "forward", "after", in_pass=True),
     "cache write": Place(Path, "write_bytes", "half", r"\.[0-9a-f]{64}\.safetensors"),
     "reference values write": Place(Path, "write_bytes", "half", r"\.values\.safetensors"),
     "before step 1, values frozen": Place(Path, "write_bytes", "half", r"\.metrics\.jsonl"),
@@ -151,6 +153,8 @@ def _fits(place: Place, args: tuple[Any, ...]) -> bool:
     if place.name == "open" and "ab" not in args[1:]:
         return False
     if place.name == "rmtree" and not Path(args[0]).exists():
+        return False
+    if place.in_pass and not Path(os.environ["THUMBS_CACHE"], "reference").is_dir():
         return False
     file = args[1 if place.name == "serialize_file" else 0]
     return not place.pattern or re.search(place.pattern, Path(file).name) is not None

@@ -69,7 +69,28 @@ def test_a_folder_stands_when_it_is_whole_and_replaces_what_stood_there(tmp_path
             (aside / "deeper" / "file").write_text(text)
             assert path.exists() == (text == "two")
     assert (path / "deeper" / "file").read_text() == "two"
+    assert [entry.name for entry in path.rglob("*")] == ["deeper", "file"]
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_interrupt_between_the_two_renames_brings_the_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "file").write_text("old")
+    rename = Path.rename
+
+    def stopped(self: Path, target: Path) -> Path:
+        if self.name == ".model.partial":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", stopped)
+    with pytest.raises(KeyboardInterrupt), folder_written_aside(path) as aside:
+        (aside / "file").write_text("new")
+    assert (path / "file").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def fail_to_fill(path: Path) -> None:

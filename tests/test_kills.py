@@ -30,18 +30,26 @@ KILLED = -9
 
 Kill = tuple[str, int] | None
 Job = Callable[[str, Kill, list[str]], int]
-# (place, which of its calls); every place once, those that a resumed run reaches again twice.
+# (place, which of its calls): every place, one run after the other killed at several of them.
 KILLS: list[list[tuple[str, int]]] = [
-    [("start, half of config.yaml written", 1), ("start, config.yaml not yet renamed", 1)],
-    [("before step 1, loading done", 1), ("reference pass", 1)],
-    [("cache write", 2), ("cache write", 1), ("reference values write", 1)],
-    [("before step 1, values frozen", 1), ("mid-step, backward", 1)],
-    [("mid-step, weights moved", 3), ("metrics line", 1)],
-    [("checkpoint write, policy", 2), ("checkpoint write, optimizer", 1)],
-    [("checkpoint write, manifest", 2), ("checkpoint not yet renamed", 1)],
-    [("old checkpoint half deleted", 1), ("checkpoint just renamed", 1)],
-    [("model save", 1), ("model not yet renamed", 1), ("model just renamed", 1)],
-    [("summary write", 1), ("report write", 1)],
+    [
+        *(("start, half of config.yaml written", 1), ("start, config.yaml not yet renamed", 1)),
+        *(("before step 1, loading done", 1), ("reference pass", 1)),
+        *(("cache write", 2), ("cache write", 1)),
+    ],
+    [
+        *(("reference values write", 1), ("before step 1, values frozen", 1)),
+        *(("mid-step, backward", 1), ("mid-step, weights moved", 3), ("metrics line", 1)),
+    ],
+    [
+        *(("checkpoint write, policy", 2), ("checkpoint write, optimizer", 1)),
+        *(("checkpoint write, manifest", 1), ("checkpoint not yet renamed", 1)),
+        *(("old checkpoint half deleted", 1), ("checkpoint just renamed", 1)),
+    ],
+    [
+        *(("model save", 1), ("model not yet renamed", 1), ("model just renamed", 1)),
+        *(("summary write", 1), ("report write", 1)),
+    ],
 ]
 
 

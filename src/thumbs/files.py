@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from thumbs.errors import OutputError
@@ -155,7 +155,8 @@ def remove_partials(folder: Path, *, older_than: float = float("inf")) -> None:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # somebody else's, in a folder that is shared
+                path.unlink()
 
 
 def sync(path: Path) -> None:

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import orjson
 import pytest
 import torch
 
 from thumbs.errors import CheckpointError, OutputError
+from thumbs.files import sha256_bytes
 from thumbs.runs.checkpoint import Checkpoint, load_latest, save_checkpoint
 
 SmallDisk = Callable[[int], AbstractContextManager[None]]
@@ -171,6 +173,17 @@ def test_an_exception_while_saving_leaves_the_checkpoints_before(tmp_path: Path)
 def test_a_folder_under_another_steps_name_is_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, checkpoint(1), keep_last=2).rename(tmp_path / "step-000002")
     with pytest.raises(CheckpointError, match="holds another step than its name says"):
+        load_latest(tmp_path)
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, checkpoint(1), keep_last=2)
+    state = b'{"step": 1, "rows_seen": 32}'
+    (folder / "state.json").write_bytes(state)
+    manifest = orjson.loads((folder / "manifest.json").read_bytes())
+    manifest["state.json"] = sha256_bytes(state)
+    (folder / "manifest.json").write_bytes(orjson.dumps(manifest))
+    with pytest.raises(CheckpointError, match="was made by another version of thumbs"):
         load_latest(tmp_path)
 
 

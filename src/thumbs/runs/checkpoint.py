@@ -106,8 +106,10 @@ def _sha256(path: Path) -> str | None:
 
 def _read(step: int, path: Path) -> Checkpoint:
     stored = orjson.loads((path / "state.json").read_bytes())
-    if stored["step"] != step:
+    if stored.get("step") != step:
         raise CheckpointError(f"{path}: holds another step than its name says; delete the folder")
+    if not {"state", "origin"} <= stored.keys():
+        raise CheckpointError(f"{path}: was made by another version of thumbs; start a new run")
     policy = load_file(path / "policy.safetensors")
     optimizer = load_file(path / "optimizer.safetensors")
     return Checkpoint(step, policy, optimizer, stored["state"], stored["origin"])
