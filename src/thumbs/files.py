@@ -122,7 +122,7 @@ def full_disk_told(path: Path) -> Iterator[None]:
         free = shutil.disk_usage(existing_folder(path)).free / 1e6
         raise OutputError(
             f"{path}: could not be written: {os.strerror(number)} ({free:,.1f} MB free there). "
-            "What stood there before is whole. Free some space."
+            "Nothing that was whole is lost. Free some space."
         ) from None
 
 

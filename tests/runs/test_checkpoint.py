@@ -197,7 +197,7 @@ def test_without_room_for_a_checkpoint_the_one_before_stays_and_the_line_says_so
         save_checkpoint(tmp_path, big, keep_last=1)
     # RLIMIT_FSIZE refuses with EFBIG where a full disk refuses with ENOSPC.
     assert "step-000002: could not be written: File too large (" in str(error.value)
-    assert " MB free there). What stood there before is whole. Free some space." in str(error.value)
+    assert " MB free there). Nothing that was whole is lost. Free some space." in str(error.value)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert folders(tmp_path) == ["step-000001"]
 

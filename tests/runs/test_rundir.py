@@ -1,6 +1,8 @@
 """A run folder is made, found again, and its JSON survives a kill."""
 
 import shlex
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -191,3 +193,17 @@ def test_damaged_metrics_of_a_later_step_are_written_again_and_of_an_earlier_one
     assert path.read_bytes() == content
     keep_metrics_until(path, 2)
     assert path.read_bytes() == b'{"step":1}\n{"step":2}\n'
+
+
+def test_without_room_for_a_line_of_metrics_the_steps_before_are_kept(
+    tmp_path: Path, small_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    append_metrics(path, {"step": 1, "loss": 0.5})
+    room = path.stat().st_size + 5  # for the beginning of a second line
+    with small_disk(room), pytest.raises(OutputError, match=r"metrics.jsonl: could not be written"):
+        append_metrics(path, {"step": 2, "loss": 0.25})
+    assert path.stat().st_size == room
+    keep_metrics_until(path, 1)
+    append_metrics(path, {"step": 2, "loss": 0.25})
+    assert [line["step"] for line in read_metrics(path)] == [1, 2]
