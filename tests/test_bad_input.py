@@ -385,6 +385,7 @@ FOLDERS = [
         RUN | {"run/data.json": "[]"},
     ),
     Case(RESUME, ["feedback file f is missing"], RUN),
+    Case("train good.jsonl --model {model} --out /", ["/: exists and is not empty"]),
     Case("eval empty", ["empty: is neither a run", "nor a model"], {"empty/x": ""}),
     Case("eval good.jsonl", ["good.jsonl: is a file"]),
     Case("eval ./none", ["./none: no such folder"]),

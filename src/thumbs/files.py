@@ -27,7 +27,7 @@ def require_writable(path: Path) -> None:
         OutputError: it is not, or the name is too long.
     """
     try:
-        above = next(place for place in path.absolute().parents if place.exists())
+        above = next((place for place in path.absolute().parents if place.exists()), Path("/"))
         path.exists()
     except OSError as error:
         raise OutputError(

@@ -58,6 +58,7 @@ def read_origin(stored: Any, place: str) -> Origin:
         config = validate_config(stored["config"], place).model_dump(mode="json")
         origin = Origin(config, dict(stored["inputs"]), dict(stored["machine"]))
         assert origin.micro_batch_tokens > 0
+        assert all(isinstance(sha256, str) for sha256 in origin.inputs.values())
     except (TypeError, KeyError, ValueError, AssertionError) as error:
         reason = f": {error}" if isinstance(error, ConfigError) else ""
         raise CheckpointError(

@@ -245,17 +245,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     steps = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            found = orjson.loads(line or b"{}")
-        except orjson.JSONDecodeError as error:
-            finding = f"not JSON ({error}); remove that line to see the others"
-            raise RunError(f"{path}:{number}: {finding}") from None
-        is_flat = isinstance(found, dict) and not any(
-            isinstance(value, dict | list) for value in found.values()
-        )
-        if line and not (is_flat and isinstance(found.get("step"), int)):
-            finding = f'must be an object of numbers with a "step", but is {shown(found)}'
-            raise RunError(f"{path}:{number}: {finding}; remove that line to see the others")
-        steps += [found] if line else []
+            steps += [_step(line)] if line else []
+        except ValueError as error:
+            finding = f"{path}:{number}: {error}"
+            raise RunError(f"{finding}; remove that line to see the others") from None
     return steps
 
 
@@ -269,9 +262,9 @@ def keep_metrics_until(path: Path, step: int) -> None:
     lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
     for number, line in enumerate(lines, 1):
         try:
-            if orjson.loads(line)["step"] > step:
+            if _step(line)["step"] > step:
                 break
-        except orjson.JSONDecodeError as error:
+        except ValueError as error:
             if number > step:
                 break
             raise RunError(
@@ -279,3 +272,21 @@ def keep_metrics_until(path: Path, step: int) -> None:
             ) from None
         kept.append(line + b"\n")
     write_bytes(path, b"".join(kept))
+
+
+def _step(line: bytes) -> dict[str, Any]:
+    """The numbers of one step.
+
+    Raises:
+        ValueError: what is wrong with the line.
+    """
+    try:
+        found = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error})") from None
+    is_flat = isinstance(found, dict) and not any(
+        isinstance(value, dict | list) for value in found.values()
+    )
+    if not is_flat or type(found.get("step")) is not int:
+        raise ValueError(f'must be an object of numbers with a "step", but is {shown(found)}')
+    return dict(found)
