@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install install-dev demo test lint real label-blocks faults fuzz lora-demo clean
+.PHONY: install install-dev demo test lint real label-blocks faults fuzz lora-demo docs clean
 
 install: $(VENV)/installed
 
@@ -20,6 +20,10 @@ lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# docs/configuration.md and docs/config.schema.json, from the settings as the code has them.
+docs: install
+	$(BIN)/python docs/write_configuration.py
 
 # 256 real rows through thumbs and, in an environment of its own, through TRL; writes benchmarks/results/.
 real: install $(VENV)-trl/installed

@@ -1,7 +1,7 @@
-"""Write docs/configuration.md from the configuration models: `python docs/write_configuration.py`.
+"""Write configuration.md and config.schema.json from the configuration models: `make docs`.
 
 In: the pydantic models of thumbs.config, whose fields carry their descriptions. Out: one table of
-keys, values and meanings per group.
+keys, values and meanings per group; the JSON schema, for editors.
 """
 
 import json
@@ -12,14 +12,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from thumbs.config import Config
+from thumbs.config import Config, config_schema
 
 PAGE = Path(__file__).parent / "configuration.md"
+SCHEMA = Path(__file__).parent / "config.schema.json"
 HEAD = """# Configuration
 
 Every key of the YAML file that `--config` takes; `--set group.key=value` changes one. An unknown
 key is an error. The settings in force are written to `config.yaml` of the run. This page is written
-by `python docs/write_configuration.py`.
+by `make docs`.
 """
 
 
@@ -80,3 +81,4 @@ def _limit(limit: Any) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(configuration_page(), encoding="utf-8")
+    SCHEMA.write_text(json.dumps(config_schema(), indent=2) + "\n", encoding="utf-8")

@@ -94,7 +94,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(key: str, nearest:
         ("train.epochs=1.5", "--set: train.epochs is 1.5"),
         ("train.schedule=step", "'linear', 'cosine' or 'constant'"),
         ("train.micro_batch_tokens=0", "a number of tokens >= 1, or auto"),
-        ("loss.name=dpo", "no such loss; allowed: kto, apo_zero, or package.module:function"),
+        ("loss.name=dpo", "no such loss; allowed: kto, apo_zero"),
         ("loss.desirable_weight=-1", "a finite number >= 0, or auto"),
         ("loss.desirable_weight=.nan", "Input should be a finite number"),
         ("data.heldout_fraction=1", "data.heldout_fraction is 1"),

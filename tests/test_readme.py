@@ -76,6 +76,12 @@ def test_every_command_of_the_readme_runs_and_prints_what_it_shows(
         require_shown(shown, result.stdout)
         verbs.append(arguments[0])
     assert verbs == ["import", "check", "train", "train", "eval", "report"]
+    for block in blocks(README, "python"):
+        exec(compile(block, "README.md", "exec"), {})
+    (tree,) = (block for block in blocks(README, "text") if block.startswith("runs/first/"))
+    shown_names = [line.split()[0] for line in tree.splitlines()[1:]]
+    made = {f"{path.name}{'/' * path.is_dir()}" for path in run.path.iterdir()}
+    assert sorted(shown_names) == sorted(made)
     assert (run.model / "model.safetensors").read_bytes() == unbroken
     assert [line["step"] for line in read_metrics(run.metrics)] == [1, 2, 3, 4]
 
@@ -107,10 +113,12 @@ def test_formats_named_are_those_that_import_reads() -> None:
 
 
 def test_settings_shown_are_the_defaults(tmp_path: Path) -> None:
-    (block,) = blocks(README, "yaml")
+    whole, adapters = blocks(README, "yaml")
     file = tmp_path / "config.yaml"
-    file.write_text(block, encoding="utf-8")
+    file.write_text(whole, encoding="utf-8")
     assert load_config(file) == load_config(None)
+    file.write_text(adapters, encoding="utf-8")
+    assert load_config(file) == load_config(None, ["model.lora={}"])
 
 
 def test_file_tree_names_every_module_in_path_order() -> None:

@@ -104,15 +104,14 @@ def test_a_folder_of_all_fixtures_is_one_feedback_file(tmp_path: Path) -> None:
         shutil.copyfile(FIXTURES / name, folder / f"{index}" / name)
     (folder / "notes.txt").write_text("exports of May")
     result = import_feedback([folder], tmp_path / "f.jsonl.zst")
-    assert result.source == "halos, llama-factory, openai-preference, " + (
-        "openwebui, preference, trl-unpaired"
-    )
-    # 1 + 1 + 1 + 2 + 4 + 2 + 2 = 13. All but Open WebUI's hold "4" up, the three of pairs or rows
-    # "5" down as well: 6 - 1 and 3 - 1 are repeats.
-    assert result.records == 13 - 5 - 2
+    assert result.source == ", ".join(SOURCES)
+    # All but Open WebUI's of the first seven hold "4" up, the three of pairs or rows "5" down as
+    # well: 6 - 1 and 3 - 1 are repeats.
+    num_records = sum(records for _, _, records, _, _ in IMPORTED)
+    assert result.records == num_records - 5 - 2
     assert result.dropped == {"repeated record": 7}
     assert result.skipped == {".txt file": 1}
-    assert len(list(read_feedback(tmp_path / "f.jsonl.zst"))) == 6
+    assert len(list(read_feedback(tmp_path / "f.jsonl.zst"))) == num_records - 5 - 2
 
 
 def test_the_records_of_a_folder_do_not_depend_on_the_order_files_came_in(tmp_path: Path) -> None:
@@ -172,8 +171,7 @@ def test_a_named_tool_is_not_second_guessed(tmp_path: Path) -> None:
 def test_an_unknown_tool_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(FeedbackError) as caught:
         import_feedback([HH], tmp_path / "f.jsonl", tool="dify")
-    names = "halos, llama-factory, ms-swift, openai-preference, openwebui, preference, trl-unpaired"
-    allowed = f"Allowed: {names}."
+    allowed = f"Allowed: {', '.join(sorted([*SOURCES, 'ms-swift']))}."
     assert str(caught.value) == f"--from: 'dify' is no known tool. {allowed}"
 
 
