@@ -447,6 +447,10 @@ def changed(name: str, **values: object) -> Callable[[Path], object]:
     return change
 
 
+def emptied(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{}")
+
+
 def pickled(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
@@ -461,6 +465,7 @@ MODELS: list[tuple[str, Callable[[Path], object], list[str]]] = [
     ("cut config", cut(CONFIG), ["m/config.json: is not readable JSON", "again"]),
     ("cut weights", cut(WEIGHTS), ["m/model.safetensors: is cut or damaged", "again"]),
     ("cut tokenizer", cut("tokenizer.json"), ["m/tokenizer.json: is not readable JSON"]),
+    ("empty tokenizer", emptied, ["m/tokenizer.json: 'added_tokens' is missing", "again"]),
     ("odd tokenizer", changed("tokenizer.json", model=5), ["the tokenizer cannot be loaded"]),
     ("odd config", changed(CONFIG, hidden_size="x"), ["m: the", "cannot be loaded"]),
     ("no kind", changed(CONFIG, model_type="none"), ["m: the", "cannot be loaded"]),

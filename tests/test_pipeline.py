@@ -28,7 +28,7 @@ from thumbs.errors import (
 from thumbs.feedback.file import write_feedback
 from thumbs.feedback.record import Feedback, with_defaults
 from thumbs.models.load import load_model
-from thumbs.models.tiny import random_model, save_tiny, tiny_tokenizer
+from thumbs.models.tiny import CHATML, random_model, save_tiny, tiny_tokenizer
 from thumbs.runs.rundir import read_json, read_metrics
 from thumbs.train.step import train_step
 
@@ -79,6 +79,28 @@ def test_training_teaches_the_reward_to_rank_held_out_thumbs(
     assert evaluated["n"] == result["heldout"]["n"]
     named = pipeline.evaluate(str(run / "model"), feedback=feedback, reference=str(model))
     assert named["feedback"]["n"] == 60
+
+
+def test_a_named_template_is_saved_with_the_model_as_it_was_written(
+    tmp_path: Path, model: Path, feedback: Path
+) -> None:
+    # It prints the date, which is fixed for the run alone, and refuses what begins with "Is 3 ".
+    template = (
+        "{% if messages[0].content[:5] == 'Is 3 ' %}{{ raise_exception('no threes') }}{% endif %}"
+        "{{ strftime_now('%Y') }}" + CHATML
+    )
+    (tmp_path / "chat.jinja").write_text(template)
+    named = f"data.chat_template={tmp_path / 'chat.jinja'}"
+    config = load_config(None, [*SETTINGS, named, "train.max_steps=1"], model=str(model))
+    pipeline.train_model(feedback, config, tmp_path / "run")
+    assert (tmp_path / "run/model/chat_template.jinja").read_text() == template
+    described = read_json(tmp_path / "run/data.json")
+    assert described["drops"] == {"template_refused": 2}
+    [warning] = (text for text in described["warnings"] if "threes" in text)
+    assert warning.startswith("2 records have no row: the chat template refuses the conversation")
+    # The model has the template: the file is needed no more.
+    (tmp_path / "chat.jinja").unlink()
+    assert pipeline.evaluate(str(tmp_path / "run"))["feedback"]["n"] == described["heldout_rows"]
 
 
 @pytest.mark.parametrize("settings", [[], BFLOAT16], ids=["float32", "bfloat16"])

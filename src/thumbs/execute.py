@@ -10,7 +10,6 @@ import platform
 import shlex
 import sys
 import time
-from datetime import date
 from importlib.metadata import version
 from typing import Any
 
@@ -18,7 +17,6 @@ import torch
 
 from thumbs.config import Config
 from thumbs.core.losses import load_loss
-from thumbs.data.templates import load_template
 from thumbs.errors import CheckpointError, RunError
 from thumbs.evaluate.heldout import HeldoutMetrics
 from thumbs.evaluate.score import evaluate_heldout
@@ -217,9 +215,6 @@ def micro_batch_tokens(config: Config, device: torch.device) -> int:
 
 def _save_model(run: RunDir, config: Config, policy: LoadedModel, prepared: Prepared) -> None:
     """RUN/model, whole or as it was; with merged adapters RUN/adapter before it."""
-    template = load_template(config.data.chat_template, prepared.tokenizer, today=date.today())
-    if config.data.chat_template is not None and template is not None:
-        prepared.tokenizer.chat_template = template.source  # served as it was trained
     card = (
         f"---\nlibrary_name: transformers\ntags: [kto, thumbs]\n---\n# {run.path.name}\n\n"
         f"Trained by thumbs {version('thumbs')} with the loss {config.loss.name} on "

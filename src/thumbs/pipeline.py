@@ -85,6 +85,7 @@ def check(feedback: Path, *, model: str | None = None, max_tokens: int = 2048) -
             "total": sum(len(r.prompt_ids) + len(r.completion_ids) for r in tokenized.rows),
             "cuts": tokenized.counts,
             "drops": tokenized.drops,
+            "refusals": tokenized.refusals,
         }
     return result
 
@@ -168,6 +169,8 @@ def evaluate(
         feedback = feedback or Path(described["feedback"]["path"])
         only_heldout = str(feedback) == described["feedback"]["path"]
         policy_name = str(run.model)
+        own = config.data.model_copy(update={"chat_template": None})  # RUN/model has it
+        config = config.model_copy(update={"data": own})
     else:
         _require_model_or_run(model)
         if reference is None or feedback is None:

@@ -17,6 +17,7 @@ from thumbs.config import Config
 from thumbs.core.losses import load_loss
 from thumbs.data.plan import Batch, PlanColumns, PlanSettings, plan_columns, plan_epochs
 from thumbs.data.rows import Row, TokenizedRows, tokenize
+from thumbs.data.templates import adopt_template
 from thumbs.errors import ConfigError, FeedbackError
 from thumbs.evaluate.score import plan_evaluation
 from thumbs.feedback.balance import auto_weights
@@ -72,6 +73,7 @@ def prepare(feedback: Path, config: Config, today: date) -> Prepared:
     num_prompts = 1 + any(record.prompt != records[0].prompt for record in records)
     _require_needs(feedback, config, {record.label for record in records}, num_prompts)
     tokenizer = load_tokenizer(config.model)
+    adopt_template(config.data.chat_template, tokenizer)
     tokenized = tokenize_records(records, config, today, tokenizer=tokenizer)
     conversations = {row.conversation for row in tokenized.rows}
     held = {
@@ -212,6 +214,8 @@ def describe_data(
     warnings = []
     if not prepared.heldout:
         warnings.append("no conversation is held out, so nothing is measured on unseen feedback")
+    for refusal, count in prepared.tokenized.refusals.items():
+        warnings.append(f"{count:,} records have no row: {refusal}")
     if unmatched:
         warnings.append(f"{unmatched} rows found no answer of another prompt and stay out of z0")
     if not 0 < desirable < len(training):

@@ -293,11 +293,12 @@ def test_a_prompt_rendering_that_is_no_prefix_is_split_at_the_common_prefix_and_
     assert text.notes == ("prompt_not_prefix",)
 
 
-def test_text_that_differs_early_in_the_prompt_carries_no_loss() -> None:
+def test_text_that_differs_early_in_the_prompt_stays_as_the_model_is_given_it() -> None:
     template = "{{ messages | length }} messages\n" + CHATML
     text = rendered(template, [user("Hi")], [assistant("Yo")])
-    assert text.prompt_text == ""  # "1 messages" and "2 messages" share nothing
-    assert loss_texts(text) == ["Yo<|im_end|>"]
+    assert text.prompt_text.startswith("1 messages\n<|im_start|>user\nHi")  # jointly, 2 messages
+    assert text.prompt_text.endswith("<|im_start|>assistant\n")
+    assert (text.completion_text, loss_texts(text)) == ("Yo<|im_end|>", ["Yo<|im_end|>"])
     assert text.notes == ("prompt_not_prefix",)
 
 

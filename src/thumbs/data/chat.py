@@ -2,14 +2,10 @@
 
 In: a `Feedback`, a tokenizer, a chat template. Out: `RenderedText`, whose completion ends with the
 end of the assistant's last turn. Must not know: lengths, token ids, torch.
-
-A "place" is where the content of an answer lies in the rendered text. Templates trim, move and
-wrap content, so it is found by rendering once more with invisible marks around the content.
 """
 
 import json
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,20 +15,14 @@ from thumbs.data.templates import (
     allowed_templates,
     render_messages,
 )
+from thumbs.data.turns import Writer, common_length, find_places, find_turns
 from thumbs.errors import ConfigError, FeedbackError
 from thumbs.feedback.record import Feedback, Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PROMPT_NOT_PREFIX = "prompt_not_prefix"  # split at the common prefix of prompt and joint text
-TEMPLATE_TEXT_MASKED = "template_text_masked"  # the template wrote before the answer: no loss there
-REASONING_STRIPPED = "reasoning_stripped"  # the template left out reasoning of the answer
-TURN_END_APPENDED = "turn_end_appended"  # no special token ends the turn: eos is appended
-
-_FIRST_MARK = 0xF0000  # private use, plane 15: no text has these, and templates pass them on
-_MARKS = re.compile(r"[\U000F0000-\U000F0FFF]")
-_EMPTY_REASONING = re.compile(r"\s*<think>\s*</think>\s*")
+PROMPT_NOT_PREFIX = "prompt_not_prefix"  # the template writes the prompt otherwise once answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +68,7 @@ def render(
             f"{record.id!r} holds messages; allowed are {allowed_templates()}; "
             "try --set data.chat_template=chatml"
         )
-    return _render_turns(record.prompt, record.completion, _writer(record, tokenizer, template))
-
-
-@dataclass(frozen=True, slots=True)
-class _Writer:
-    """How one record's messages become text, and the template they go through."""
-
-    text_of: Callable[..., str]
-    template: ChatTemplate
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where an answer's content lies in the joint text; None where the template changed it."""
-
-    start: int | None = None
-    end: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """The part of the joint text that the assistant writes in one turn."""
-
-    start: int
-    end: int
-    append_eos: bool
-    notes: tuple[str, ...]
+    return _render_messages(record.prompt, record.completion, _writer(record, tokenizer, template))
 
 
 def _render_strings(
@@ -116,148 +80,134 @@ def _render_strings(
     return RenderedText(prompt, completion, (span,), append_eos, is_templated=False)
 
 
-def _render_turns(
-    prompt: list[Message], completion: list[Message], writer: _Writer
+def _render_messages(
+    prompt: Sequence[Message], completion: Sequence[Message], writer: Writer
 ) -> RenderedText:
+    """Render a conversation, in the second form of its tool calls if the first is refused."""
     messages = [*prompt, *completion]
-    joint = writer.text_of(messages)
-    places = _find_places(prompt, completion, joint, writer)
-    answers = [i for i, message in enumerate(completion) if message.get("role") == "assistant"]
-    if not answers:
-        raise TemplateRefused("the completion has no message of the assistant")
-    before = writer.text_of(prompt, add_generation_prompt=True) if prompt else ""
-    notes: list[str] = []
-    if prompt and not joint.startswith(before):
-        notes.append(PROMPT_NOT_PREFIX)
-    split = _common_length(joint, before) if prompt else places[answers[0]].start or 0
+    objects = [_with_arguments(message, as_text=False) for message in messages]
+    try:
+        return _render_turns(objects, len(prompt), writer)
+    except TemplateRefused as error:
+        refusal = error
+    texts = [_with_arguments(message, as_text=True) for message in messages]
+    if texts != objects:  # some templates add the arguments to text
+        try:
+            return _render_turns(texts, len(prompt), writer)
+        except TemplateRefused:
+            pass
+    if any(message["role"] == "system" for message in prompt):
+        spoken = [message for message in objects if message["role"] != "system"]
+        try:
+            writer.text_of(spoken)
+        except TemplateRefused:
+            pass
+        else:
+            raise TemplateRefused(
+                f"{refusal}: it takes no system message; put its text into the first user message, "
+                "or name another template with data.chat_template"
+            )
+    raise refusal
 
-    turns: list[_Turn] = []
-    for i in answers:
-        if i > 0:
-            before = writer.text_of(messages[: len(prompt) + i], add_generation_prompt=True)
-        floor = turns[-1].end if turns else split
-        start = _turn_start(joint, before, places[i], floor)
-        following = (place.start for place in places[i + 1 :] if place.start is not None)
-        limit = next(following, len(joint))
-        is_last = i == answers[-1]
-        turns.append(_turn(joint, start, limit, completion[i], places[i], writer, is_last=is_last))
-        notes += turns[-1].notes
+
+def _with_arguments(message: Message, *, as_text: bool) -> Message:
+    """The message with the arguments of its tool calls as objects, or all as JSON text.
+
+    Logs of servers hold text; templates are written for objects, and a few for text. An empty list
+    of calls is left out: for some templates its presence is a call.
+    """
+    calls = message.get("tool_calls")
+    if not calls:
+        return {key: value for key, value in message.items() if key != "tool_calls"}
+    return {**message, "tool_calls": [_call_with_arguments(call, as_text) for call in calls]}
+
+
+def _call_with_arguments(call: Any, as_text: bool) -> Any:
+    if not isinstance(call, dict):
+        return call
+    if isinstance(call.get("function"), dict):
+        return {**call, "function": _call_with_arguments(call["function"], as_text)}
+    arguments = call.get("arguments")
+    if as_text and isinstance(arguments, dict):
+        return {**call, "arguments": json.dumps(arguments, ensure_ascii=False)}
+    if as_text or not isinstance(arguments, str):
+        return call
+    try:
+        parsed = json.loads(arguments)
+    except json.JSONDecodeError:
+        return call  # the model wrote no JSON, and that is what was rated
+    return {**call, "arguments": parsed} if isinstance(parsed, dict) else call
+
+
+def _render_turns(messages: Sequence[Message], num_prompt: int, writer: Writer) -> RenderedText:
+    joint = writer.text_of(messages)
+    places = find_places(messages, range(num_prompt, len(messages)), joint, writer)
+    first = next((place.start for place in places if place.start is not None), 0)
+    prompt_text, split = joint[:first], first
+    notes: tuple[str, ...] = ()
+    if num_prompt:
+        prompt_text = writer.text_of(messages[:num_prompt], add_generation_prompt=True)
+        split = len(prompt_text)
+        if not joint.startswith(prompt_text):
+            notes = (PROMPT_NOT_PREFIX,)
+            asked = messages[:num_prompt]
+            shared = _shared_tail(asked, messages, prompt_text, joint, writer)
+            if shared is not None:
+                split = shared
+            else:
+                split = _common_split(joint, prompt_text, places[0].start, writer.template)
+                prompt_text = joint[:split]
+    turns = find_turns(messages, num_prompt, joint, places, split, writer)
+    shift = len(prompt_text) - split
     return RenderedText(
-        joint[:split],
+        prompt_text,
         joint[split : turns[-1].end],
-        tuple((turn.start, turn.end) for turn in turns if turn.start < turn.end),
+        tuple((turn.start + shift, turn.end + shift) for turn in turns if turn.start < turn.end),
         turns[-1].append_eos,
         is_templated=True,
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys([*notes, *(note for turn in turns for note in turn.notes)])),
     )
 
 
-def _turn_start(joint: str, before: str, place: _Place, floor: int) -> int:
-    """Where the assistant begins to write: after the generation prompt, if that is a prefix."""
-    if before and joint.startswith(before):
-        return len(before)
-    if place.start is not None:
-        return place.start
-    return max(floor, _common_length(joint, before))
+def _shared_tail(
+    prompt: Sequence[Message], messages: Sequence[Message], given: str, joint: str, writer: Writer
+) -> int | None:
+    """Where in `joint` the answer begins, if all behind the prompt's last message is as `given`.
+
+    Some templates write the prompt otherwise once an answer follows (Mistral's leaves the system
+    message out); then the model is given the prompt as it is when asked.
+    """
+    last = [len(prompt) - 1]
+    [asked] = find_places(prompt, last, given, writer, add_generation_prompt=True)
+    [answered] = find_places(messages, last, joint, writer)
+    if (
+        asked.end is None
+        or answered.end is None
+        or not joint.startswith(tail := given[asked.end :], answered.end)
+    ):
+        return None
+    return answered.end + len(tail)
 
 
-def _turn(
-    joint: str,
-    start: int,
-    limit: int,
-    message: Message,
-    place: _Place,
-    writer: _Writer,
-    *,
-    is_last: bool,
-) -> _Turn:
-    """Cut an assistant's turn out of the joint text: no inserted text, nothing after its end."""
-    notes: list[str] = []
-    reasoning = _reasoning(message)
-    own_start = start
-    if place.start is None and (empty := _EMPTY_REASONING.match(joint, start)):
-        own_start = empty.end()
-    elif place.start is not None:
-        ahead = joint[start : place.start]
-        if ahead.strip() and not (reasoning and reasoning in ahead):
-            own_start = place.start
-    if own_start > start:
-        notes.append(TEMPLATE_TEXT_MASKED)
-    # Tool calls follow the content and may hold special tokens: only an end of turn ends them.
-    has_known_end = place.end is not None and not message.get("tool_calls")
-    anchor = max(place.end or own_start, own_start)
-    ends = writer.template.special if has_known_end else writer.template.turn_end
-    end = ends.search(joint, anchor, limit)
-    if reasoning and reasoning not in joint[start:limit]:
-        notes.append(REASONING_STRIPPED)
-    if end:
-        return _Turn(own_start, end.end(), append_eos=False, notes=tuple(notes))
-    if not is_last and place.end is not None:
-        return _Turn(own_start, place.end, append_eos=False, notes=tuple(notes))
-    last = anchor + len(joint[anchor:limit].rstrip())
-    if is_last:
-        notes.append(TURN_END_APPENDED)
-    return _Turn(own_start, last, append_eos=is_last, notes=tuple(notes))
-
-
-def _reasoning(message: Message) -> str:
-    """The reasoning of an answer, in a field of its own or at the head of its content."""
-    for key in ("reasoning_content", "thinking", "reasoning"):
-        if isinstance(text := message.get(key), str) and text.strip():
-            return text.strip()
-    content = message.get("content")
-    if not isinstance(content, str) or "</think>" not in content:
-        return ""
-    return content.partition("</think>")[0].rpartition("<think>")[2].strip()
-
-
-def _find_places(
-    prompt: list[Message], completion: list[Message], joint: str, writer: _Writer
-) -> list[_Place]:
-    """Find the content of each completion message in the joint text, by marks around it."""
-    marked = writer.text_of([*prompt, *(_marked(m, i) for i, m in enumerate(completion))])
-    positions: dict[str, int] = {}
-    for count, mark in enumerate(_MARKS.finditer(marked)):
-        positions[mark.group()] = mark.start() - count  # every mark is one character
-    if _MARKS.sub("", marked) != joint:
-        return [_Place() for _ in completion]
-    pairs = [_mark_pair(i) for i in range(len(completion))]
-    return [_Place(positions.get(first), positions.get(last)) for first, last in pairs]
-
-
-def _marked(message: Message, index: int) -> Message:
-    content = message.get("content")
-    if not isinstance(content, str) or not (core := content.strip()):
-        return message
-    first, last = _mark_pair(index)
-    lead, _, trail = content.partition(core)
-    return {**message, "content": f"{lead}{first}{core}{last}{trail}"}
-
-
-def _mark_pair(index: int) -> tuple[str, str]:
-    return chr(_FIRST_MARK + 2 * index), chr(_FIRST_MARK + 2 * index + 1)
-
-
-def _common_length(one: str, other: str) -> int:
-    """The length of the longest common prefix of two texts."""
-    if one.startswith(other):
-        return len(other)
-    for i, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return i
-    return min(len(one), len(other))
+def _common_split(joint: str, given: str, answer_start: int | None, template: ChatTemplate) -> int:
+    """Where both texts part, but before the answer: it may begin as the prompt goes on ("<")."""
+    common = common_length(joint, given)
+    if answer_start is not None:
+        return min(common, answer_start)
+    tokens = [token.end() for token in template.special.finditer(joint) if token.end() <= common]
+    return max(joint.rfind("\n", 0, common) + 1, *tokens, 0)
 
 
 def _writer(
     record: Feedback, tokenizer: "PreTrainedTokenizerBase", template: ChatTemplate
-) -> _Writer:
-    tools = _json_field(record, "tools", list)
+) -> Writer:
+    tools = _json_field(record, "tools", list) or None  # an empty list is no tools
     options = _json_field(record, "template_kwargs", dict) or {}
 
     def text_of(messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
         return render_messages(messages, tokenizer, template, tools, options, add_generation_prompt)
 
-    return _Writer(text_of, template)
+    return Writer(text_of, template)
 
 
 def _json_field(record: Feedback, name: str, kind: type) -> Any:

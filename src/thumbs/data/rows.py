@@ -62,11 +62,13 @@ class TokenizedRows:
     """Rows in the order of their records.
 
     counts: reason -> rows that were kept but changed. drops: reason -> records without a row.
+    refusals: what the template said of records it refused -> how many.
     """
 
     rows: list[Row]
     counts: dict[str, int]
     drops: dict[str, int]
+    refusals: dict[str, int]
 
 
 def tokenize(
@@ -120,7 +122,12 @@ def tokenize(
     dropped = [outcome for outcome in outcomes if isinstance(outcome, Dropped)]
     if not rows:
         raise FeedbackError(_no_row_left(dropped, max_tokens))
-    return TokenizedRows(rows, dict(counts), dict(Counter(d.reason for d in dropped)))
+    return TokenizedRows(
+        rows,
+        counts=dict(counts),
+        drops=dict(Counter(drop.reason for drop in dropped)),
+        refusals=dict(Counter(drop.detail for drop in dropped if drop.detail)),
+    )
 
 
 def loss_segments(row: Row, tokenizer: "PreTrainedTokenizerBase") -> list[tuple[str, bool]]:

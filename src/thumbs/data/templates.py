@@ -76,10 +76,17 @@ def load_template(
         None where nothing is named and the tokenizer has no template; strings need none.
 
     Raises:
-        ConfigError: a name that is neither built in nor a file, or a file that is not Jinja.
+        ConfigError: a name that is neither built in nor a file, a file that is not Jinja, or
+            several templates of which none is the default.
     """
     if chat_template is None and not tokenizer.chat_template:
         return None
+    own = tokenizer.chat_template
+    if chat_template is None and isinstance(own, dict) and "default" not in own:
+        raise ConfigError(
+            f"data.chat_template: the tokenizer has the templates {', '.join(sorted(own))} and "
+            f"none is named default; name one: {allowed_templates()}"
+        )
     if chat_template is None:
         source = tokenizer.get_chat_template()
         tool_source = tokenizer.get_chat_template(tools=[])
@@ -93,9 +100,17 @@ def load_template(
         _any_of([tokenizer.eos_token] if tokenizer.eos_token else []),
     )
     end = _turn_end_text(tokenizer, template)
-    return replace(
-        template, turn_end=_any_of([t for t in special if t in (end, tokenizer.eos_token)])
-    )
+    ends = dict.fromkeys(text for text in (end, tokenizer.eos_token) if text)
+    return replace(template, special=_any_of([end, *special]), turn_end=_any_of(list(ends)))
+
+
+def adopt_template(name: str | None, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Make the template `data.chat_template` names the tokenizer's own, as it will be saved.
+
+    It stays as it was written: where it prints today's date, the served model prints it too.
+    """
+    if name is not None:
+        tokenizer.chat_template = _named_source(name, tokenizer)
 
 
 def render_messages(
@@ -176,7 +191,7 @@ def _with_fixed_date(source: str, today: date) -> str:
 
 
 def _turn_end_text(tokenizer: "PreTrainedTokenizerBase", template: ChatTemplate) -> str:
-    """The special token that follows a plain answer, found by rendering one."""
+    """The special token that follows a plain answer, or several in a row; found by rendering."""
     mark = "\U000f0000"  # private use: in no text, and templates pass it on
     answer = {"role": "assistant", "content": f"b{mark}"}
     try:
@@ -186,7 +201,10 @@ def _turn_end_text(tokenizer: "PreTrainedTokenizerBase", template: ChatTemplate)
     if mark not in text:
         return ""
     end = template.special.search(text, text.index(mark))
-    return end.group() if end else ""
+    stop = end.end() if end else 0
+    while end and (further := template.special.match(text, stop)):
+        stop = further.end()
+    return text[end.start() : stop] if end else ""
 
 
 def _special_texts(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
@@ -197,4 +215,4 @@ def _special_texts(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
 
 def _any_of(texts: Sequence[str]) -> re.Pattern[str]:
     """A pattern that finds the first of `texts`; of two at one place, the earlier in the list."""
-    return re.compile("|".join(map(re.escape, texts)) or "(?!)")  # (?!) matches nothing
+    return re.compile("|".join(re.escape(t) for t in texts if t) or "(?!)")  # (?!) matches nothing

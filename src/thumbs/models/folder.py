@@ -14,6 +14,13 @@ from thumbs.errors import ConfigError, ModelError
 
 # What save_pretrained of a fast tokenizer writes, and the older forms it can still be built from.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+# Those that are JSON, and the keys they need.
+TOKENIZER_KEYS: dict[str, tuple[str, ...]] = {
+    "tokenizer.json": ("added_tokens", "model"),
+    "tokenizer_config.json": (),
+    "special_tokens_map.json": (),
+    "added_tokens.json": (),
+}
 INDEX = "model.safetensors.index.json"
 
 
@@ -84,9 +91,13 @@ def require_tokenizer(name: str) -> None:
             f"{name}: holds no tokenizer ({', '.join(TOKENIZER_FILES)}). "
             "Save one there or name another with --set model.tokenizer=FOLDER."
         )
-    for file in ("tokenizer.json", "tokenizer_config.json"):
-        if (folder / file).is_file():
-            _read_object(folder / file)
+    for file, keys in TOKENIZER_KEYS.items():
+        found = _read_object(folder / file) if (folder / file).is_file() else dict.fromkeys(keys)
+        if missing := [key for key in keys if key not in found]:
+            raise ModelError(
+                f"{folder / file}: {missing[0]!r} is missing; it needs {' and '.join(keys)}. "
+                "Copy or download the folder again."
+            )
 
 
 def require_attention(name: str | None) -> None:

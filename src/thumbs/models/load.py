@@ -174,7 +174,10 @@ def load_tokenizer(config: ModelConfig) -> Any:
             name, revision=config.revision, trust_remote_code=config.trust_remote_code
         )
     except Exception as error:  # noqa: BLE001, tokenizers raises nothing narrower
-        raise ModelError(f"{name}: the tokenizer cannot be loaded: {_one_line(error)}") from None
+        raise ModelError(
+            f"{name}: the tokenizer cannot be loaded: {_one_line(error)}. Copy or download the "
+            "folder again, or name another with --set model.tokenizer=FOLDER."
+        ) from None
     if not tokenizer.is_fast:
         raise ModelError(
             f"{name}: is a slow tokenizer ({type(tokenizer).__name__}), which gives no offsets. "
