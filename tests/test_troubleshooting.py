@@ -94,6 +94,7 @@ def few_prompts(run: Run) -> None:
 
 def nothing_held_out(run: Run) -> None:
     assert not run(f"{TRAIN} {FEW} --set data.heldout_fraction=0")
+    assert run("eval run") == 2
 
 
 def telling_lengths(run: Run) -> None:
@@ -131,6 +132,13 @@ def differs(run: Run) -> None:
     assert run("train --resume run") == 2
     feedback.write_text(votes)
     Path("run/checkpoints/step-000002/policy.safetensors").write_bytes(b"damaged")
+    assert not run("train --resume run")
+
+
+def smaller_micro_batch(run: Run) -> None:
+    config = Path("run/config.yaml")
+    text = config.read_text().replace("micro_batch_tokens: auto", "micro_batch_tokens: 64")
+    config.write_text(text.replace("gradient_checkpointing: false", "gradient_checkpointing: true"))
     assert not run("train --resume run")
 
 
@@ -175,6 +183,7 @@ SCENES: dict[str, Callable[[Run], object]] = {
     "The rows do not fit the model": too_long,
 }
 STOPPED = {
+    "Out of memory": smaller_micro_batch,
     "Exit code 75": lambda _run: None,
     "The run says the checkpoint differs, or is of another run": differs,
 }

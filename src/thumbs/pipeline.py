@@ -183,6 +183,12 @@ def evaluate(
     records = list(read_feedback(feedback))
     if only_heldout:
         records = [r for r in records if is_heldout(r, config)]
+        if not records:
+            raise RunError(
+                f"{model}: holds no feedback out, so there is nothing to evaluate. Name a file of "
+                "other votes with --feedback, or train with data.heldout_fraction above 0 and more "
+                "conversations."
+            )
     metrics = evaluate_feedback(
         records,
         config,
