@@ -22,7 +22,7 @@ KNOWN = {
 }
 
 
-@pytest.mark.parametrize("path", sorted(FIXTURES.iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.*")), ids=lambda path: path.name)
 def test_every_fixture_of_a_known_format_is_exactly_one_source(path: Path) -> None:
     expected = [KNOWN[path.name]] if path.name in KNOWN else []
     assert [source.NAME for source in sources_of(first_entry(path))] == expected
