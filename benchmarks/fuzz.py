@@ -30,7 +30,7 @@ from typing import Any
 import torch
 from huggingface_hub import constants
 
-from benchmarks.measured import machine, setting_lines, versions, write_results
+from benchmarks.measured import ROOT, machine, setting_lines, versions, write_results
 from benchmarks.mutate import ODD_VALUES, mutate
 from thumbs import cli
 from thumbs.config import Config, dump_config, load_config
@@ -71,16 +71,17 @@ PAIRS = "".join(
     json.dumps({"prompt": f"q{i}", "chosen": f"yes {i}", "rejected": f"no {i}"}) + "\n"
     for i in range(4)
 )
-TRANSCRIPTS = "".join(
-    json.dumps(
-        {
-            "chosen": f"\n\nHuman: q{i}\n\nAssistant: yes",
-            "rejected": f"\n\nHuman: q{i}\n\nAssistant: no",
-        }
-    )
-    + "\n"
-    for i in range(3)
-)
+
+
+def _kind_of(name: str) -> str:
+    return "lines" if name.endswith(".jsonl") else "json"
+
+
+EXPORTS = {  # the samples of every format that the tests read
+    path.name: path
+    for path in sorted((ROOT / "tests" / "fixtures").glob("*.json*"))
+    if not path.name.startswith("anythingllm")  # a format thumbs does not read
+}
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ TARGETS = [
     Target("feedback, Parquet", "chat.parquet", "bytes", CHECKS),
     Target("Open WebUI export", "votes.json", "json", IMPORTS),
     Target("preference pairs", "pairs.jsonl", "lines", IMPORTS),
-    Target("transcripts", "transcripts.jsonl", "lines", IMPORTS),
+    *(Target(f"export {name.split('.')[0]}", name, _kind_of(name), IMPORTS) for name in EXPORTS),
     Target(
         "settings",
         "settings.yaml",
@@ -185,8 +186,10 @@ def make_good_files(good: Path, model: Path) -> None:
     save_tiny(model, "llama")
     good.mkdir()
     texts = {"chat.jsonl": GOOD, "text.jsonl": STRINGS, "pairs.jsonl": PAIRS}
-    for name, text in {**texts, "transcripts.jsonl": TRANSCRIPTS}.items():
+    for name, text in texts.items():
         (good / name).write_text(text, encoding="utf-8")
+    for name, path in EXPORTS.items():
+        shutil.copy(path, good / name)
     (good / "chat.jsonl.gz").write_bytes(gzip.compress(GOOD.encode(), mtime=0))
     votes = json.loads(gzip.decompress(feedback_log().read_bytes()))[:NUM_VOTES]
     (good / "votes.json").write_text(json.dumps(votes), encoding="utf-8")
@@ -249,7 +252,8 @@ def _judge(target: str, mutation: str, argv: list[str], work: Path) -> Outcome:
     if len(errors[0]) > LONGEST_ERROR:
         return outcome("failure", f"{len(errors[0])} characters: {errors[0][:300]}")
     # A run that has begun keeps what it has: its numbers went wrong, or it goes on from there.
-    has_begun = "--resume" in argv or "is not a finite number" in errors[0]
+    broke = ("is not a finite number", "must be finite")
+    has_begun = "--resume" in argv or any(words in errors[0] for words in broke)
     if _names(work) != before and not has_begun:
         left = sorted(_names(work) ^ before)[:5]
         return outcome("failure", f"left behind: {left}\n{errors[0]}")

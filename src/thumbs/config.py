@@ -25,6 +25,7 @@ from thumbs.loss_table import LOSS_TABLE, loss_needs
 from thumbs.yaml_text import UNREADABLE, parse_yaml, read_yaml
 
 Auto = Literal["auto"]
+LARGEST_WHOLE = 2**63  # what the JSON of a run and PyTorch's seeds can hold
 AdapterInit = Literal["default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_16"]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 LORA_LEARNING_RATE = 5e-5
@@ -43,6 +44,8 @@ class _Stage(BaseModel):
         parts = value if isinstance(value, list) else [value]
         if field.annotation is not bool and any(isinstance(part, bool) for part in parts):
             raise ValueError("true and false are no value here; give a number or a name")
+        if any(isinstance(part, int) and abs(part) >= LARGEST_WHOLE for part in parts):
+            raise ValueError("a whole number is below 2^63; write a larger one as 1e30")
         if value == "" and field.default is None:
             raise ValueError("an empty text is no value here; give one, or null")
         return value

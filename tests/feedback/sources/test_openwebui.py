@@ -219,6 +219,7 @@ def test_an_edit_that_changes_nothing_is_none(tmp_path: Path) -> None:
         ((ASK, {**FOUR, "error": {"content": "x"}}), "answer with an error"),
         ((FOUR,), "answer whose thread is broken"),
         ((node("u1", "a1", "x"), FOUR), "answer whose thread is broken"),
+        ((ASK, {**FOUR, "parentId": {"id": "u1"}}), "answer whose thread is broken"),
         (({**FOUR, "parentId": None},), "answer without a prompt"),
     ],
 )

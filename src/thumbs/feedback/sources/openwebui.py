@@ -241,6 +241,7 @@ def _prompt_of(vote: Vote, node: Node) -> list[Node]:
     met: set[str] = set()
     parent_id = node.get("parentId")
     while parent_id is not None:
+        parent_id = str(parent_id)
         parent = MISSING if parent_id in met else vote.nodes.get(parent_id, MISSING)
         turns.append(parent)
         met.add(parent_id)
