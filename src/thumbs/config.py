@@ -196,7 +196,8 @@ class TrainConfig(_Stage):
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Split, order, pairings, sampling: same seed and machine, same bytes."""
     save_every: int | None = Field(default=None, ge=1)
-    """Steps between checkpoints; null saves at the end of every epoch."""
+    """Steps between checkpoints; null saves every ten minutes. The end of an
+    epoch is always saved."""
     keep_last: int = Field(default=2, ge=1)
     """Checkpoints kept; older ones are deleted."""
     eval_every: int | None = Field(default=None, ge=1)

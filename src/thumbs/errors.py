@@ -53,6 +53,12 @@ class NonFiniteError(ThumbsError, ArithmeticError):
     """A loss or gradient that is not a finite number; the run stops before the update."""
 
 
+class OutOfMemory(ThumbsError, MemoryError):
+    """The device has too little memory; with smaller forwards the run can be resumed."""
+
+    exit_code = 75
+
+
 class Interrupted(ThumbsError):
     """The run was asked to stop and can be resumed."""
 

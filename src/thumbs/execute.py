@@ -17,7 +17,7 @@ import torch
 
 from thumbs.config import Config
 from thumbs.core.losses import load_loss
-from thumbs.errors import CheckpointError, RunError
+from thumbs.errors import CheckpointError, OutOfMemory, RunError
 from thumbs.evaluate.heldout import HeldoutMetrics
 from thumbs.evaluate.score import evaluate_heldout
 from thumbs.files import folder_written_aside, sha256_file
@@ -40,6 +40,7 @@ from thumbs.scoring.reference import (
 from thumbs.train.loop import Progress, train
 from thumbs.train.step import StepSettings, TrainingData
 
+NO_MEMORY_ON_CPU = "can't allocate memory"  # torch 2.13, c10/core/impl/alloc_cpu.cpp
 AUTO_MICRO_BATCH_TOKENS = {"cpu": 4_096, "cuda": 16_384}  # padded tokens of one forward
 PACKAGES = ("thumbs", "torch", "transformers")
 
@@ -58,6 +59,27 @@ def execute(
     The run goes on after its newest whole checkpoint, or from the start where it has none.
     origin: what the run's bytes depend on, for its checkpoints.
     """
+    try:
+        return _execute(run, config, prepared, policy, origin, demo)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and NO_MEMORY_ON_CPU not in str(error):
+            raise
+        raise OutOfMemory(
+            f"{run.config}: the {policy.model.device.type} has too little memory for "
+            f"train.micro_batch_tokens={origin.micro_batch_tokens}. Lower it there (the result "
+            "stays the same), or begin anew with train.gradient_checkpointing=true, a smaller "
+            "data.max_tokens, or model.lora."
+        ) from None
+
+
+def _execute(
+    run: RunDir,
+    config: Config,
+    prepared: Prepared,
+    policy: LoadedModel,
+    origin: Origin,
+    demo: dict[str, Any] | None,
+) -> dict[str, Any]:
     started = time.perf_counter()
     scorer = build_scorer(policy.model, dtype=config.model.dtype)
     for note in scorer.notes():

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from thumbs.errors import Interrupted, OutputError, RunError, shown
+from thumbs.errors import Interrupted, OutOfMemory, OutputError, RunError, shown
 from thumbs.files import full_disk_told, remove_partials, require_writable, write_bytes
 from thumbs.runs.lock import LOCK, locked
 
@@ -142,8 +142,8 @@ def resumable(path: Path) -> Iterator[None]:
         raise Interrupted(f"stopped; go on with: {command}") from None
     except Interrupted as error:
         raise Interrupted(f"{error}; go on with: {command}") from None
-    except OutputError as error:
-        raise OutputError(f"{error} Then go on with: {command}") from None
+    except (OutputError, OutOfMemory) as error:
+        raise type(error)(f"{error} Then go on with: {command}") from None
 
 
 def open_run(path: Path) -> RunDir:

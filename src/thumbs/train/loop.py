@@ -29,6 +29,8 @@ from thumbs.train.optim import (
 )
 from thumbs.train.step import StepResult, StepSettings, TrainingData, train_step
 
+SAVE_SECONDS = 600  # between checkpoints where train.save_every is null
+
 
 @dataclass
 class Progress:
@@ -78,6 +80,7 @@ def train(
         progress_bar("train", len(schedule), "steps") as bar,
     ):
         bar.advance(progress.step)
+        saved_at = time.monotonic()
         for step in range(progress.step, len(schedule)):
             epoch, batch = schedule[step]
             started = time.perf_counter()
@@ -87,11 +90,14 @@ def train(
             seconds = time.perf_counter() - started
             _log(progress, result, run, epoch=epoch, rate=rate, seconds=seconds)
             _show(bar, result, seconds)
-            due = progress.step % config.save_every == 0 if config.save_every else False
+            due = time.monotonic() - saved_at >= SAVE_SECONDS
+            if config.save_every:
+                due = progress.step % config.save_every == 0
             at_end = progress.step == len(schedule) or progress.step in epoch_ends
             stopping = stop.came  # asked once: a signal may come while the checkpoint is saved
             if due or at_end or stopping:
                 _save(scorer, optimizer, progress, run, config, origin)
+                saved_at = time.monotonic()
             if stopping:
                 raise Interrupted(f"stopped after step {progress.step} of {len(schedule)}")
             if evaluate and config.eval_every and progress.step % config.eval_every == 0:
