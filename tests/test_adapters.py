@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from thumbs import pipeline
 from thumbs.config import load_config
-from thumbs.errors import ConfigError
+from thumbs.errors import ConfigError, Interrupted
 from thumbs.feedback.file import write_feedback
 from thumbs.feedback.record import Feedback, with_defaults
 from thumbs.models.tiny import save_tiny
@@ -81,7 +81,7 @@ def test_pitfall_22_adapters_stopped_midway_end_with_the_same_bytes(
         return train_step(*args, **keywords)
 
     monkeypatch.setattr(loop, "train_step", stop_in_the_fifth)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         trained(feedback, model, tmp_path / "stopped", *changes)
     monkeypatch.undo()
     pipeline.resume_training(tmp_path / "stopped")
