@@ -136,6 +136,12 @@ def test_a_file_that_is_missing_or_no_mapping_is_refused(tmp_path: Path) -> None
         load_config(written(tmp_path, "a: [1\nb: 2"))
 
 
+@pytest.mark.parametrize("tree", [[1], 5, None, "text"])
+def test_what_is_no_group_of_keys_is_refused(tree: Any) -> None:
+    with pytest.raises(ConfigError, match="test: must be a group of keys: model, data, loss"):
+        validate_config(tree, "test")
+
+
 def test_a_loss_of_ones_own_is_named_by_module_and_function() -> None:
     assert validate_config({"loss": {"name": "mine.losses:f"}}, "test").loss.name == "mine.losses:f"
 

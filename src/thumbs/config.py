@@ -235,6 +235,8 @@ class Config(_Stage):
     @model_validator(mode="before")
     @classmethod
     def _adapters_learn_faster(cls, tree: Any) -> Any:
+        if not isinstance(tree, dict):
+            return tree
         model, train = ((tree.get(key) or {}) for key in ("model", "train"))
         if not isinstance(model, dict) or not isinstance(train, dict):
             return tree
