@@ -1,7 +1,8 @@
 """A `thumbs` command that kills itself at a chosen place, as a power cut would.
 
 In: a place of PLACES, at which of its calls, a log. Out: a line in the log, then SIGKILL. What dies
-is a call of the standard library, torch, safetensors or transformers; nothing of thumbs is changed.
+is a call of the standard library, torch, safetensors or transformers; nothing of thumbs is changed
+but the size of a chunk of the reference pass, of which a short pass would have one.
 
     python -m benchmarks.killed_run LOG RUN '["cache write", 2]' train feedback.jsonl --model ...
 
@@ -27,6 +28,9 @@ from transformers.models.llama.modeling_llama import LlamaModel
 
 from thumbs import pipeline
 from thumbs.cli import main as thumbs_main
+from thumbs.scoring import reference
+
+reference.CHUNK_TOKENS = 200
 
 Die = Callable[[], None]
 

@@ -147,15 +147,15 @@ def test_pitfall_22_a_run_stopped_midway_ends_with_the_same_bytes(
 def test_bfloat16_weights_are_trained_saved_and_scored_as_bfloat16(
     tmp_path: Path, model: Path, feedback: Path
 ) -> None:
-    # One batch of all rows: the step computes the rows in the forward in which the reference pass
-    # did. In other forwards bfloat16 rounds otherwise (pitfall 18: up to 1.7e-2 nats).
+    # The reference pass computes rows in other forwards than the step, in which bfloat16 rounds
+    # otherwise: pitfall 18 saw 1.7e-2 nats, on a larger model, and allows three times that.
     changes = [*BFLOAT16, "data.heldout_fraction=0", "train.batch_size=60", "train.epochs=3"]
     config = load_config(None, [*changes, "train.learning_rate=1e-3"], model=str(model))
     run = tmp_path / "run"
     pipeline.train_model(feedback, config, run)
     first, *_, last = read_metrics(run / "metrics.jsonl")
     zeros = ("margin", "z0_raw", "reward_desirable", "reward_undesirable")
-    assert [first[name] for name in zeros] == [0.0] * 4
+    assert [first[name] for name in zeros] == pytest.approx([0.0] * 4, abs=5e-3)
     assert last["margin"] > 0.1
     before = load_file(model / "model.safetensors")
     after = load_file(run / "model" / "model.safetensors")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -87,24 +88,32 @@ def test_each_distinct_sequence_is_planned_once_by_hand() -> None:
     rows = [row([5], [6, 7]), row([8, 9], [6, 7]), row([5], [6, 7]), row([8, 9], [4])]
     pairs = ((0, 3), (1, 2), (2, 3), (3, 0))  # (prompt's row, completion's row)
     planned = planned_sequences(rows, [Batch((Group((0, 1, 2, 3), pairs, 0),))])
-    # Longest first: own sequences of 4, 3, 3 tokens; rows 0 and 2 are one. Of the pairs (5 | 4) is
-    # new, twice; (8 9 | 6 7) is row 1's own.
+    # By prompt: 8 9 with all that follows it has 5 tokens, 5 has 4; longer completions first.
+    # Rows 0 and 2 are one sequence; (8 9 | 6 7) is row 1's own and a pair's.
     assert planned.sequences == [
-        *(((8, 9), (6, 7)), ((5,), (6, 7)), ((8, 9), (4,))),
-        ((5,), (4,)),
+        *(((8, 9), (6, 7)), ((8, 9), (4,))),
+        *(((5,), (6, 7)), ((5,), (4,))),
     ]
-    own = {(0, 0): 1, (1, 1): 0, (2, 2): 1, (3, 3): 2}
+    own = {(0, 0): 2, (1, 1): 0, (2, 2): 2, (3, 3): 1}
     assert planned.place == {**own, (0, 3): 3, (2, 3): 3, (1, 2): 0, (3, 0): 0}
     assert planned.num_tokens == 4 + 3 + 3 + 2
 
 
-def test_chunks_cover_every_sequence_in_order_and_close_at_the_limit() -> None:
-    rows = some_rows()
+def test_chunks_cover_every_sequence_in_order_and_close_between_prompts() -> None:
+    rows = some_rows(30)
     planned = planned_sequences(rows, batches_of(rows))
     assert [i for c in planned.chunks for i in c] == list(range(len(planned.sequences)))
-    assert len(planned.chunks) > 3
-    for chunk in as_sequences(planned):
-        assert sum(len(p) + len(c) for p, c in chunk[:-1]) < 60
+    chunks = as_sequences(planned)
+    assert len(chunks) > 3
+    for before, after in pairwise(chunks):
+        assert before[-1][0] != after[0][0]
+        # 60 tokens, each prompt once, are reached by the last prompt and not without it.
+        last = [s for s in before if s[0] == before[-1][0]]
+        assert tokens_of(before) >= 60 > tokens_of(before) - tokens_of(last)
+
+
+def tokens_of(sequences: Sequence[reference.TokenSequence]) -> int:
+    return sum(map(len, {prompt for prompt, _ in sequences})) + sum(len(c) for _, c in sequences)
 
 
 def test_chunks_are_a_function_of_content_and_not_of_the_order_of_the_file() -> None:
@@ -114,14 +123,6 @@ def test_chunks_are_a_function_of_content_and_not_of_the_order_of_the_file() -> 
     back = planned_sequences(backward, batches_of(backward))
     assert as_sequences(there) == as_sequences(back)
     assert there.sha256() == back.sha256()
-
-
-def test_runs_with_other_seeds_share_the_chunks_of_their_own_sequences() -> None:
-    rows = some_rows()
-    one, two = (as_sequences(planned_sequences(rows, batches_of(rows, seed))) for seed in (0, 1))
-    own = as_sequences(planned_sequences(rows, []))
-    assert one[: len(own)] == two[: len(own)] == own
-    assert one != two
 
 
 def test_every_score_is_the_models_own(model: Any, tmp_path: Path) -> None:

@@ -12,13 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from thumbs.core.logprobs import completion_logps
-from thumbs.data.plan import micro_batches
 from thumbs.models.row_dropout import RowDropout, seed_dropout
 from thumbs.scoring.probe import head_last_agrees
 from thumbs.scoring.rope import LengthDependentRope
+from thumbs.scoring.tree import TokenSequence, Trees, attention_masks, lay_out, plant
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Scorer(nn.Module):
         self.model = model
         self.autocast = autocast
         self.head_last = True
+        self.shares_prompts = False
         self.rope = LengthDependentRope(model)
 
     @property
@@ -60,14 +60,9 @@ class Scorer(nn.Module):
         dropout_seeds: one per completion for the dropout of adapters; none: nothing is dropped.
 
         Every prompt and completion holds at least one token. Padding goes to the right, where
-        causal attention never looks, so the result does not depend on what shares the forward.
+        attention never looks, so the result does not depend on what shares the forward.
         """
-        pairs = zip(prompt_of, completions, strict=True)
-        joined = [torch.tensor([*prompts[p], *completion]) for p, completion in pairs]
-        starts = [len(prompts[p]) for p in prompt_of]
-        token_logps = self._token_logps(
-            joined, starts, dropout_seeds
-        )  # (N,), N completion tokens in all
+        token_logps = self._token_logps(prompts, completions, prompt_of, dropout_seeds)  # (N,)
         lengths = torch.tensor([len(c) for c in completions], device=self.device)
         mask = torch.arange(int(lengths.max()), device=self.device) < lengths[:, None]  # (C, T)
         padded = token_logps.new_zeros(mask.shape).masked_scatter(mask, token_logps)
@@ -99,46 +94,55 @@ class Scorer(nn.Module):
         slow = self.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
         if narrow == torch.bfloat16 and slow:  # seen: 0.8 GFLOP/s against 50 in float32
             notes.append("this CPU has no bfloat16 products: expect about 7 times float32's time")
+        if not self.shares_prompts and not self.rope:
+            notes.append("every answer is computed with its own prompt: the model cannot share it")
         return notes
 
     def _token_logps(
-        self, joined: Sequence[Tensor], starts: Sequence[int], dropout_seeds: Sequence[int]
+        self,
+        prompts: Sequence[Sequence[int]],
+        completions: Sequence[Sequence[int]],
+        prompt_of: Sequence[int],
+        dropout_seeds: Sequence[int],
     ) -> Tensor:
-        """(N,) log-probs of what follows position `starts[i]` of each sequence, in their order."""
+        """(N,) log-probs of the tokens of all completions, one completion after the other."""
         if not self.rope:
-            return self._one_forward(joined, starts, dropout_seeds)
+            share = self.shares_prompts and not dropout_seeds  # these drop other inputs per row
+            trees = plant(prompts, completions, prompt_of, share=share)
+            return self._one_forward(trees, dropout_seeds)
         together: dict[tuple[int, ...], list[int]] = {}
-        for i, ids in enumerate(joined):
-            together.setdefault(self.rope.frequencies(len(ids)), []).append(i)
-        parts: list[Tensor] = [joined[0]] * len(joined)
+        for i, completion in enumerate(completions):
+            num_tokens = len(prompts[prompt_of[i]]) + len(completion)
+            together.setdefault(self.rope.frequencies(num_tokens), []).append(i)
+        parts: list[Tensor] = [torch.empty(0)] * len(completions)
         for members in together.values():
             self.rope.forget()
-            of_members = [starts[i] for i in members]
+            own = [completions[i] for i in members]
+            trees = plant(prompts, own, [prompt_of[i] for i in members], share=False)
             seeds = [dropout_seeds[i] for i in members] if dropout_seeds else ()
-            logps = self._one_forward([joined[i] for i in members], of_members, seeds)
-            sizes = [len(joined[i]) - start for i, start in zip(members, of_members, strict=True)]
+            logps = self._one_forward(trees, seeds)
+            sizes = [len(completion) for completion in own]
             for i, part in zip(members, torch.split(logps, sizes), strict=True):
                 parts[i] = part
         return torch.cat(parts)
 
-    def _one_forward(
-        self, joined: Sequence[Tensor], starts: Sequence[int], dropout_seeds: Sequence[int]
-    ) -> Tensor:
-        input_ids = pad_sequence(list(joined), batch_first=True).to(self.device)  # (C, L)
-        # Position t of a sequence predicts token t + 1.
-        spans = [range(start - 1, len(ids) - 1) for start, ids in zip(starts, joined, strict=True)]
-        row = [i for i, span in enumerate(spans) for _ in span]
-        rows = torch.tensor(row, device=self.device)  # (N,)
-        positions = torch.tensor([t for span in spans for t in span], device=self.device)  # (N,)
-        targets = input_ids[rows, positions + 1]  # (N,)
-        seed_dropout(self.model, dropout_seeds, [len(ids) for ids in joined])
+    def _one_forward(self, trees: Trees, dropout_seeds: Sequence[int]) -> Tensor:
+        trees = trees.to(self.device)
+        targets = trees.input_ids[trees.rows, trees.after]  # (N,)
+        inputs: dict[str, Any] = {"input_ids": trees.input_ids, "use_cache": False}
+        if trees.share_prompts:
+            config = self.model.config.get_text_config()
+            dtype = self.autocast or next(self.model.parameters()).dtype
+            masks = attention_masks(trees, config, dtype)
+            inputs |= {"position_ids": trees.position_ids, "attention_mask": masks}
+        seed_dropout(self.model, dropout_seeds, (trees.segments >= 0).sum(dim=1).tolist())
         with self.compute():
             if self.head_last:
-                decoder = self.model.base_model
-                hidden = decoder(input_ids=input_ids, use_cache=False).last_hidden_state
-                return self.head_logps(hidden[rows, positions], targets)  # from (C, L, H)
-            logits = self.model(input_ids=input_ids, use_cache=False).logits  # (C, L, V)
-            wide = logits[rows, positions].to(torch.promote_types(logits.dtype, torch.float32))
+                states = self.model.base_model(**inputs).last_hidden_state  # (R, L, H)
+                return self.head_logps(states[trees.rows, trees.before], targets)
+            logits = self.model(**inputs).logits  # (R, L, V)
+            wide = logits[trees.rows, trees.before]
+            wide = wide.to(torch.promote_types(logits.dtype, torch.float32))  # (N, V)
             return torch.log_softmax(wide, dim=-1).gather(-1, targets[:, None])[:, 0]
 
     def compute(self) -> Any:
@@ -167,26 +171,60 @@ def build_scorer(model: Any, *, dtype: str = "auto") -> Scorer:
     with scorer.compute() if has_narrow_weights else nullcontext():
         agrees = head_last_agrees(model, scorer.head_logps)
     scorer.head_last = agrees and not drops_before_head
+    # float64 is there to compare to the last digit; norms that compute in float32 (Llama's) turn a
+    # difference in attention's last digit into one in the eighth.
+    exact = next(model.parameters()).dtype == torch.float64
+    scorer.shares_prompts = not scorer.rope and not exact and _trees_agree(scorer)
     return scorer
 
 
 def score_in_micro_batches(
-    scorer: Scorer, sequences: Sequence[tuple[Sequence[int], Sequence[int]]], *, max_tokens: int
+    scorer: Scorer, sequences: Sequence[TokenSequence], *, max_tokens: int
 ) -> list[Tensor]:
     """Log-probs (one tensor of its length per sequence) of many (prompt ids, completion ids).
 
     Runs without gradient, in forwards of at most `max_tokens` padded tokens, longest first.
     """
     scores: list[Tensor | None] = [None] * len(sequences)
-    lengths = [len(prompt) + len(completion) for prompt, completion in sequences]
-    for forward in micro_batches(lengths, max_tokens=max_tokens):
-        prompts = [sequences[i][0] for i in forward]
+    layout = lay_out(sequences, max_tokens=max_tokens, share=scorer.shares_prompts)
+    for forward in layout.forwards:
+        prompts, prompt_of = index_prompts([sequences[i][0] for i in forward])
         completions = [sequences[i][1] for i in forward]
         with torch.no_grad():
-            scored = scorer(prompts, completions, range(len(forward)))
+            scored = scorer(prompts, completions, prompt_of)
         for place, i in enumerate(forward):
             scores[i] = scored.logps[place, : len(completions[place])]
     return [score for score in scores if score is not None]
+
+
+def index_prompts(
+    prompts: Sequence[Sequence[int]],
+) -> tuple[list[tuple[int, ...]], list[int]]:
+    """The distinct prompts in the order of first use, and which of them each one is."""
+    numbers: dict[tuple[int, ...], int] = {}
+    prompt_of = [numbers.setdefault(tuple(prompt), len(numbers)) for prompt in prompts]
+    return list(numbers), prompt_of
+
+
+def _trees_agree(scorer: Scorer) -> bool:
+    """Does the model score completions that share their prompt's forward as it does alone?
+
+    A model that takes no mask of four dimensions says so by an error of any of these kinds.
+    """
+    size = scorer.model.get_input_embeddings().weight.shape[0]
+    ids = [(7919 * i + 13) % size for i in range(40)]
+    prompts, completions = [ids[:9], ids[9:12]], [ids[12:20], ids[20:23], ids[23:40]]
+    with torch.no_grad():
+        alone = scorer(prompts, completions, [0, 0, 1]).logps
+        scorer.shares_prompts = True
+        try:
+            shared = scorer(prompts, completions, [0, 0, 1]).logps
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+            return False
+        finally:
+            scorer.shares_prompts = False
+    tolerance = 1e-3 if scorer.autocast is None and alone.dtype == torch.float32 else 0.1
+    return bool(torch.allclose(alone, shared, rtol=0.0, atol=tolerance))
 
 
 def _head_weight(head: Any) -> Tensor:

@@ -7,7 +7,7 @@ needed: the step reads values only.
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from thumbs.models.load import ModelIdentity
 from thumbs.progress import progress_bar
 from thumbs.scoring.cache import ScoreCache, tensor_sha256
 from thumbs.scoring.forward import Scorer, score_in_micro_batches
+from thumbs.scoring.tree import TREE_TOKENS
 from thumbs.stopping import stopping_after
 
 CHUNK_TOKENS = 16_384  # tokens scored between two commits to the cache
@@ -76,22 +77,23 @@ class ReferenceValues:
 def planned_sequences(rows: Sequence[Row], batches: Iterable[Batch]) -> PlannedSequences:
     """Every (x, y) of `rows` and every (x, y') of `batches`, each distinct one once.
 
-    Own and mismatched sequences are chunked apart, each longest first: the chunks of the former do
-    not depend on the seed, so runs over one feedback file share them.
+    All that follows one prompt stands together, answers of every epoch among them, so that the
+    prompt is computed once; prompts are ordered by the length of it all, longest first.
     """
     own = [(i, i) for i in range(len(rows))]
     mismatched = [pair for b in batches for group in b.groups for pair in group.mismatched]
-    sequences: list[TokenSequence] = []
-    chunks: list[range] = []
-    position: dict[TokenSequence, int] = {}
-    for pairs in (own, mismatched):
-        distinct = {_sequence(rows, pair) for pair in pairs} - position.keys()
-        ordered = sorted(distinct, key=lambda s: (-len(s[0]) - len(s[1]), s))
-        position.update((s, len(sequences) + i) for i, s in enumerate(ordered))
-        chunks += _chunks(ordered, start=len(sequences))
-        sequences += ordered
-    place = {pair: position[_sequence(rows, pair)] for pair in [*own, *mismatched]}
-    return PlannedSequences(sequences, chunks, place)
+    completions: dict[tuple[int, ...], set[tuple[int, ...]]] = {}
+    for x, y in (*own, *mismatched):
+        completions.setdefault(rows[x].prompt_ids, set()).add(rows[y].completion_ids)
+    size = {prompt: len(prompt) + sum(map(len, found)) for prompt, found in completions.items()}
+    sequences = [
+        (prompt, completion)
+        for prompt in sorted(completions, key=lambda prompt: (-size[prompt], prompt))
+        for completion in sorted(completions[prompt], key=lambda ids: (-len(ids), ids))
+    ]
+    position = {sequence: i for i, sequence in enumerate(sequences)}
+    place = {pair: position[_sequence(rows, pair)] for pair in (*own, *mismatched)}
+    return PlannedSequences(sequences, list(_chunks(sequences)), place)
 
 
 def reference_pass(
@@ -183,17 +185,20 @@ def _sequence(rows: Sequence[Row], pair: tuple[int, int]) -> TokenSequence:
     return rows[pair[0]].prompt_ids, rows[pair[1]].completion_ids
 
 
-def _chunks(ordered: Sequence[TokenSequence], *, start: int) -> list[range]:
-    chunks: list[range] = []
-    begin, tokens = start, 0
-    for i, (prompt, completion) in enumerate(ordered, start=start):
-        tokens += len(prompt) + len(completion)
-        if tokens >= CHUNK_TOKENS:
-            chunks.append(range(begin, i + 1))
-            begin, tokens = i + 1, 0
-    if begin < start + len(ordered):
-        chunks.append(range(begin, start + len(ordered)))
-    return chunks
+def _chunks(ordered: Sequence[TokenSequence]) -> Iterator[range]:
+    """Runs of sequences that close at the first new prompt after CHUNK_TOKENS tokens.
+
+    A prompt with more answers than fit twice that is cut, too.
+    """
+    begin, tokens = 0, 0
+    for i, (prompt, completion) in enumerate(ordered):
+        is_new = i == begin or prompt != ordered[i - 1][0]
+        if tokens >= (CHUNK_TOKENS if is_new else 2 * CHUNK_TOKENS):
+            yield range(begin, i)
+            begin, tokens, is_new = i, 0, True
+        tokens += len(completion) + (len(prompt) if is_new else 0)
+    if ordered:
+        yield range(begin, len(ordered))
 
 
 def _chunk_key(sequences: Sequence[TokenSequence], scorer: Scorer, identity: ModelIdentity) -> str:
@@ -202,6 +207,7 @@ def _chunk_key(sequences: Sequence[TokenSequence], scorer: Scorer, identity: Mod
     how = (
         *(identity.weight_sha256, identity.dtype, str(scorer.autocast), scorer.head_last),
         *(scorer.device.type, attention, FORWARD_TOKENS, torch.get_num_threads()),
+        *(scorer.shares_prompts, TREE_TOKENS),
     )
     digest = hashlib.sha256(repr(how).encode())
     for sequence in sequences:

@@ -24,11 +24,12 @@ from thumbs.core.losses import (
     log_ratio_sums,
 )
 from thumbs.core.metrics import accuracy_at, margin, saturation
-from thumbs.data.plan import Batch, Group, micro_batches
+from thumbs.data.plan import Batch, Group
 from thumbs.data.rows import Row
 from thumbs.errors import NonFiniteError
-from thumbs.scoring.forward import Scorer
+from thumbs.scoring.forward import Scorer, index_prompts
 from thumbs.scoring.reference import ReferenceValues
+from thumbs.scoring.tree import lay_out
 
 BoundLoss = Callable[[LossInputs], LossTerms]  # a loss of core/losses.py with its constants given
 
@@ -101,7 +102,7 @@ def train_step(
     losses = torch.zeros(len(rows), dtype=torch.float64)  # (B,)
     log_ratio = torch.zeros(len(rows), dtype=torch.float64)  # (B,)
     optimizer.zero_grad(set_to_none=True)
-    for forward in _forwards([(i, i) for i in batch.rows], data, settings, tokens):
+    for forward in _forwards(scorer, [(i, i) for i in batch.rows], data, settings, tokens):
         members = [batch.rows[i] for i in forward]
         seeds = _dropout_seeds(settings.dropout_seed, step, [rows[i] for i in forward])
         inputs = _loss_inputs(scorer, members, data, z0[forward], seeds)
@@ -145,7 +146,7 @@ def _baseline(
     tokens: "_TokenCount",
 ) -> KLBaseline:
     sums = torch.zeros(3, dtype=torch.float64, device=scorer.device)
-    for forward in _forwards(group.mismatched, data, settings, tokens):
+    for forward in _forwards(scorer, group.mismatched, data, settings, tokens):
         sums += mismatched_sums(scorer, [group.mismatched[i] for i in forward], data)
     return kl_baseline(*sums)
 
@@ -169,9 +170,9 @@ def _score_pairs(
     dropout_seeds: Sequence[int] = (),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Policy and reference log-probs and the loss mask, each (C, T), of y_j after x_i."""
-    prompts = [data.rows[x].prompt_ids for x, _ in pairs]
+    prompts, prompt_of = index_prompts([data.rows[x].prompt_ids for x, _ in pairs])
     completions = [data.rows[y].completion_ids for _, y in pairs]
-    policy = scorer(prompts, completions, range(len(pairs)), dropout_seeds).logps
+    policy = scorer(prompts, completions, prompt_of, dropout_seeds).logps
     reference = pad_sequence([data.reference[pair] for pair in pairs], batch_first=True)
     masks = [torch.tensor(data.rows[y].loss_mask) for _, y in pairs]
     mask = pad_sequence(masks, batch_first=True)  # False beyond a completion's end
@@ -187,26 +188,29 @@ def _dropout_seeds(seed: int | None, step: int, rows: Sequence[Row]) -> list[int
 
 
 class _TokenCount:
-    """Tokens of sequences and of the padded rectangles they were computed in."""
+    """Tokens of sequences, of the trees that share their prompts, and of those trees padded."""
 
     def __init__(self) -> None:
+        self.of_rows = 0
         self.real = 0
         self.computed = 0
 
 
 def _forwards(
+    scorer: Scorer,
     pairs: Sequence[tuple[int, int]],
     data: TrainingData,
     settings: StepSettings,
     tokens: _TokenCount,
 ) -> list[list[int]]:
     """Positions in `pairs` of each forward, counted into `tokens`."""
-    rows = data.rows
-    lengths = [len(rows[x].prompt_ids) + len(rows[y].completion_ids) for x, y in pairs]
-    forwards = micro_batches(lengths, max_tokens=settings.micro_batch_tokens)
-    tokens.real += sum(lengths)
-    tokens.computed += sum(len(f) * max(lengths[i] for i in f) for f in forwards)
-    return forwards
+    sequences = [(data.rows[x].prompt_ids, data.rows[y].completion_ids) for x, y in pairs]
+    share = scorer.shares_prompts and settings.dropout_seed is None
+    layout = lay_out(sequences, max_tokens=settings.micro_batch_tokens, share=share)
+    tokens.of_rows += sum(len(prompt) + len(completion) for prompt, completion in sequences)
+    tokens.real += layout.num_tokens
+    tokens.computed += layout.num_computed
+    return layout.forwards
 
 
 def _require_finite(losses: Tensor, rows: Sequence[Row]) -> None:
@@ -253,7 +257,7 @@ def _result(
         num_desirable=int(desirable.sum()),
         num_undesirable=int((~desirable).sum()),
         grad_norm=grad_norm.item(),
-        tokens=tokens.real,
+        tokens=tokens.of_rows,
         padding=1 - tokens.real / max(tokens.computed, 1),
     )
 
