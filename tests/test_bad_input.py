@@ -233,7 +233,7 @@ FEEDBACK = [
     Case("check d.jsonl", ["d.jsonl: is a folder. Name a file in it"], {"d.jsonl/x": ""}),
     Case("check d.parquet", ["d.parquet: is a folder"], {"d.parquet/x": ""}),
     Case("check f.txt", ["f.txt: the name of a feedback file must end in"], feedback("", "f.txt")),
-    Case(F, ["f.jsonl: the file holds no records", "thumbs import"], feedback("")),
+    Case(F, ["f.jsonl: the file holds no records", "at least 1"], feedback("")),
     Case(F, ["f.jsonl: the file holds no records"], feedback("\n\n \n")),
     Case(F, ["f.jsonl:2: not JSON", "starts '{oops'"], feedback(RECORD + "\n{oops\n")),
     Case(F, ["f.jsonl:1: not JSON", "one JSON object per line"], feedback('{\n"prompt": 1}')),
@@ -246,7 +246,7 @@ FEEDBACK = [
     Case(F, ['f.jsonl:2: "completion" is missing'], record(completion=...)),
     Case(F, ['f.jsonl:2: "label" is missing; it must be true or false'], record(label=...)),
     Case(
-        F, ["\"label\" must be true or false, but is 'yes'", "thumbs import"], record(label="yes")
+        F, ["\"label\" must be true or false, but is 'yes'", "without quotes"], record(label="yes")
     ),
     Case(F, ["must be true or false, but is 2"], record(label=2)),
     Case(F, ["must be true or false, but is None"], record(label=None)),

@@ -188,7 +188,7 @@ def test_a_malformed_record_is_named_with_what_to_do(tmp_path: Path) -> None:
         list(read_feedback(path))
     assert str(caught.value) == (
         f"{path}:1: \"label\" must be true or false, but is 'down'. "
-        f"Import the file first: thumbs import {path} --out feedback.jsonl"
+        "Write it without quotes; leave the row out if nobody judged it."
     )
 
 

@@ -109,7 +109,8 @@ def test_string_prompts_and_prompts_without_a_user_have_a_conversation() -> None
 @pytest.mark.parametrize("label", ["down", "true", 1, 0, 1.0, None])
 def test_pitfall_21_a_label_that_is_no_bool_is_refused(label: object) -> None:
     assert error_of(label=label) == (
-        f'votes.jsonl:2: "label" must be true or false, but is {label!r}.'
+        f'votes.jsonl:2: "label" must be true or false, but is {label!r}. '
+        "Write it without quotes; leave the row out if nobody judged it."
     )
 
 

@@ -123,7 +123,10 @@ def _parse_line(line: bytes, place: str) -> dict[str, Any]:
     try:
         return _require_object(orjson.loads(line), place)
     except orjson.JSONDecodeError as error:
-        reason = f"not JSON: {error}"
+        # orjson counts lines too, but sees one of them only.
+        reason = f"not JSON: {error.msg} at column {error.colno}"
+        if line.strip() == b"{":
+            reason = "not JSON: an object that goes on on the next line"
     try:
         start = line.decode()[:40].rstrip()
     except UnicodeDecodeError as error:

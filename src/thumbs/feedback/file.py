@@ -64,7 +64,7 @@ def read_feedback(path: Path, notes: Counter[str] | None = None) -> Iterator[Fee
         _require_same_kind(record, first, place)
         yield record
     if first is None:
-        raise FeedbackError(f"{path}: the file holds no records. {advice}")
+        raise FeedbackError(f"{path}: the file holds no records; at least 1 is needed.")
 
 
 def require_feedback_name(path: Path) -> None:

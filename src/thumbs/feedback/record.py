@@ -197,7 +197,9 @@ def _parse_label(entry: Mapping[str, Any], place: str, advice: str) -> bool:
         raise _error(place, '"label" is missing; it must be true or false.', advice)
     label = entry["label"]
     if not isinstance(label, bool):  # strict: 1, "true" and null are no labels
-        raise _error(place, f'"label" must be true or false, but is {shown(label)}.', advice)
+        finding = f'"label" must be true or false, but is {shown(label)}.'
+        unjudged = "Write it without quotes; leave the row out if nobody judged it."
+        raise _error(place, finding, unjudged)
     return label
 
 

@@ -60,7 +60,10 @@ def test_our_own_records_keep_their_source(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "finding"),
     [
-        ('{"prompt": "a", "completion": "b", "label": "up"}', "true or false, but is 'up'. A row"),
+        (
+            '{"prompt": "a", "completion": "b", "label": "up"}',
+            "true or false, but is 'up'. Write it without quotes",
+        ),
         ('{"prompt": "a", "label": true}', '"completion" is missing'),
     ],
 )
