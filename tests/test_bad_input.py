@@ -390,7 +390,9 @@ FOLDERS = [
     Case("eval empty", ["empty: is neither a run", "nor a model"], {"empty/x": ""}),
     Case("eval good.jsonl", ["good.jsonl: is a file"]),
     Case("eval ./none", ["./none: no such folder"]),
-    Case("eval {model}", ["is a model, not a run; give --reference"]),
+    Case("eval {model}", ["is a model, not a run; give a run folder", "--reference"]),
+    Case("eval nowhere", ["nowhere: is no folder here; give a run folder"]),
+    Case("train good.jsonl --model m/nosuch --out run", ["m/nosuch: no such folder"], {"m/a": ""}),
     Case("eval run", ["run/data.json: is missing"], {"run/config.yaml": ""}),
     Case("report empty", ["empty: is not a run folder (no config.yaml)"], {"empty/x": ""}),
     Case("report good.jsonl", ["good.jsonl: is a file, not a run folder"]),
@@ -588,3 +590,18 @@ def test_a_reference_that_cannot_be_loaded_leaves_no_run(
 
 def test_an_error_of_a_very_long_name_keeps_what_to_do(check: Callable[[Case], None]) -> None:
     check(Case(f"check {'x' * 9000}.jsonl", ["xxx ... xxx", "File name too long"]))
+
+
+def test_control_characters_of_the_data_do_not_reach_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = {"prompt": "a", "completion": "b", "label": True, "model": "\x1b[31mred[bold]"}
+    Path("f.jsonl").write_text(json.dumps(answer) + "\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["thumbs", "check", "f.jsonl"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "\\x1b[31mred[bold]" in printed

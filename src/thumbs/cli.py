@@ -29,6 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 out_console = Console(highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -301,18 +302,23 @@ def _print_json(value: Mapping[str, Any]) -> None:
 
 
 def _print_table(title: str, values: Mapping[str, Any]) -> None:
-    table = Table(show_header=False, title=escape(title), title_justify="left")
+    table = Table(show_header=False, title=_plain(title), title_justify="left")
     for key, value in values.items():
         if isinstance(value, list) and key == "warnings":
             for warning in value:
-                table.add_row("warning", escape(warning))
+                table.add_row("warning", _plain(warning))
         elif isinstance(value, float):
             table.add_row(key, f"{value:.4g}")
         elif isinstance(value, dict):
-            table.add_row(key, escape("\n".join(f"{k}: {v}" for k, v in value.items())) or "none")
+            table.add_row(key, _plain("\n".join(f"{k}: {v}" for k, v in value.items())) or "none")
         else:
-            table.add_row(key, "none" if value is None else escape(str(value)))
+            table.add_row(key, "none" if value is None else _plain(str(value)))
     out_console.print(table)
+
+
+def _plain(text: str) -> str:
+    """Text of the data as it is: no markup, and no control characters for the terminal to obey."""
+    return escape(CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text))
 
 
 def _print_training(result: Mapping[str, Any]) -> None:

@@ -174,9 +174,10 @@ def evaluate(
     else:
         _require_model_or_run(model)
         if reference is None or feedback is None:
+            found = "is a model, not a run" if Path(model).is_dir() else "is no folder here"
             raise ConfigError(
-                f"{model}: is a model, not a run; give --reference (what it was trained from) and "
-                "--feedback, or give a run folder"
+                f"{model}: {found}; give a run folder, or for a model --reference (what it was "
+                "trained from) and --feedback"
             )
         config, base, policy_name = load_config(None, model=model), reference, model
         today, only_heldout = datetime.now(UTC).date(), False

@@ -42,6 +42,7 @@ def require_folder_or_hub_id(name: str) -> None:
     """
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
     folder = Path(name)
+    looks_like_path |= "/" in name and folder.parent.is_dir()  # a misspelt one, no owner/name
     if looks_like_path and not folder.exists():
         raise ModelError(f"{name}: no such folder. Give a model folder or a hub id (owner/name).")
     if folder.is_file():
