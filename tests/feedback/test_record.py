@@ -187,6 +187,8 @@ def test_a_malformed_message_is_named_by_its_number(message: object, finding: st
         ("rater", 7, '"rater" must be text, but is 7'),
         ("time", "yesterday", '"time" must be ISO 8601 like'),
         ("tools", "[", "\"tools\" must hold JSON, but is '['"),
+        ("tools", {"name": "f"}, '"tools" must hold a JSON list or null'),
+        ("template_kwargs", "[1]", '"template_kwargs" must hold a JSON object or null'),
         ("prompt", 7, '"prompt" must be text or a list of messages, but is 7'),
     ],
 )

@@ -196,6 +196,18 @@ def test_an_adapter_on_the_head_counts(models: Path) -> None:
     assert head.lora_B["default"].weight.grad.norm().item() > 0
 
 
+def test_an_adapter_on_the_head_is_saved_without_the_head(models: Path, tmp_path: Path) -> None:
+    settings = {"target_modules": ["lm_head", "q_proj"], "r": 4}
+    trained = moved(load_model(config_for(models / "llama", settings), device=CPU))
+    save_model(trained, tmp_path / "adapter")
+    names = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert all("lora_" in name for name in names)
+    loaded = load_model(
+        trained_model(config_for(models / "llama"), str(tmp_path / "adapter")), device=CPU
+    )
+    assert (logps(loaded.model) - logps(trained.model)).abs().max().item() < 1e-5
+
+
 def test_a_head_trained_whole_counts(models: Path) -> None:
     trained = moved(
         load_model(config_for(models / "llama", {"modules_to_save": ["lm_head"]}), device=CPU)

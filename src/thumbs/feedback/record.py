@@ -21,6 +21,7 @@ Text = list[Message] | str  # a prompt or a completion
 
 TEXT_KEYS = ("score", "id", "conversation", "source", "rater", "model", "comment")
 JSON_KEYS = ("tools", "template_kwargs")  # JSON text; written only where some record has them
+JSON_KINDS = {"tools": (list, "list"), "template_kwargs": (dict, "object")}
 ABSENT_JSON = "null"
 
 
@@ -235,12 +236,14 @@ def _parse_time(entry: Mapping[str, Any], place: str, notes: Counter[str]) -> st
 def _parse_json(entry: Mapping[str, Any], key: str, place: str) -> str:
     value = entry.get(key)
     try:
-        if not isinstance(value, str):
-            return orjson.dumps(value).decode()
-        orjson.loads(value or ABSENT_JSON)
+        text = value if isinstance(value, str) else orjson.dumps(value).decode()
+        held = orjson.loads(text or ABSENT_JSON)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
         raise _error(place, f'"{key}" must hold JSON, but is {shown(value)} ({error}).') from None
-    return value or ABSENT_JSON
+    kind, name = JSON_KINDS[key]
+    if held is not None and not isinstance(held, kind):
+        raise _error(place, f'"{key}" must hold a JSON {name} or null, but is {shown(value)}.')
+    return text or ABSENT_JSON
 
 
 def _error(place: str, finding: str, advice: str = "") -> FeedbackError:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -28,6 +28,7 @@ from thumbs.models.folder import (
     require_weights,
 )
 from thumbs.models.lora import (
+    adapter_weights,
     add_lora,
     base_of_adapter,
     find_adapter,
@@ -258,7 +259,7 @@ def _weight_dtype(config: ModelConfig, device: torch.device, *, frozen: bool) ->
 
 def _with_adapter(loaded: LoadedModel, adapter: Path, *, trainable: bool) -> LoadedModel:
     loaded.adapters = load_adapter(loaded.model, adapter, trainable=trainable)
-    loaded.identity = _identity_with(loaded, get_peft_model_state_dict(loaded.adapters))
+    loaded.identity = _identity_with(loaded, adapter_weights(loaded.adapters))
     switch_off_dropout(loaded.model)
     return loaded
 
@@ -289,7 +290,7 @@ def _require_quantization(config: ModelConfig) -> None:
     if config.quantization is not None and find_spec("bitsandbytes") is None:
         raise ConfigError(
             f"model.quantization: {config.quantization!r} needs bitsandbytes, which is not "
-            "installed. Install it with: pip install 'thumbs[quant]'"
+            "installed. Install it with: pip install bitsandbytes"
         )
 
 

@@ -88,7 +88,7 @@ def load_adapter(model: Any, folder: Path, *, trainable: bool) -> PeftModel:
         if isinstance(error, ThumbsError):
             raise
         raise ModelError(f"{folder}: the adapter cannot be loaded: {_one_line(error)}") from None
-    different = sorted(stored ^ get_peft_model_state_dict(wrapped).keys())
+    different = sorted(stored ^ adapter_weights(wrapped).keys())
     if different:
         raise ModelError(
             f"{folder}: the adapter belongs to another model: {len(different)} of its weights and "
@@ -152,14 +152,20 @@ def base_of_adapter(folder: Path) -> str:
     return base
 
 
+def adapter_weights(wrapped: PeftModel) -> dict[str, Tensor]:
+    """What is saved of the adapters, by the names it is saved under; never the model's own weights,
+    which peft would add where the head has an adapter."""
+    weights: dict[str, Tensor] = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+    return weights
+
+
 def initial_weights(wrapped: PeftModel) -> dict[str, Tensor] | None:
     """Adapters at step 0 where their init changed the model's own weights too; else None."""
     config: Any = wrapped.peft_config["default"]
     init = str(config.init_lora_weights)
     if not init.startswith(MUTATING):
         return None
-    state = get_peft_model_state_dict(wrapped)
-    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+    return {n: w.detach().cpu().clone() for n, w in adapter_weights(wrapped).items()}
 
 
 def save_adapter(wrapped: PeftModel, folder: Path, initial: Mapping[str, Tensor] | None) -> None:
@@ -173,12 +179,16 @@ def save_adapter(wrapped: PeftModel, folder: Path, initial: Mapping[str, Tensor]
     if base.is_dir():  # found again from any folder
         wrapped.peft_config["default"].base_model_name_or_path = str(base.resolve())
     if initial is None:
-        wrapped.save_pretrained(str(folder))
+        wrapped.save_pretrained(str(folder), save_embedding_layers=False)
         return
     with tempfile.TemporaryDirectory() as start, warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* changes the base weights of the model")
         save_file(dict(initial), Path(start) / ADAPTER_WEIGHTS)
-        wrapped.save_pretrained(str(folder), path_initial_model_for_weight_conversion=start)
+        wrapped.save_pretrained(
+            str(folder),
+            save_embedding_layers=False,
+            path_initial_model_for_weight_conversion=start,
+        )
 
 
 def _drop_by_row(wrapped: PeftModel, p: float) -> None:
