@@ -196,7 +196,8 @@ def kill_after(folder: Path, number: int, seconds: float) -> dict[str, Any]:
         time.sleep(seconds)
         process.kill()
         process.communicate()
-        if process.returncode == -signal.SIGKILL:
+        is_complete = (commands.path / "report.html").is_file()
+        if process.returncode == -signal.SIGKILL and not is_complete:
             break
         shutil.rmtree(commands.path)
         shutil.rmtree(commands.environment["THUMBS_CACHE"])

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+# A shell ignores Ctrl-C in what it starts in the background, and tests would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
