@@ -9,102 +9,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from thumbs.config_errors import explain
+from thumbs.config_model import LoraConfig as LoraConfig
+from thumbs.config_model import ModelConfig as ModelConfig
+from thumbs.config_model import Stage
 from thumbs.errors import ConfigError
 from thumbs.loss_table import LOSS_TABLE, loss_needs
 from thumbs.yaml_text import UNREADABLE, parse_yaml, read_yaml
 
 Auto = Literal["auto"]
-LARGEST_WHOLE = 2**63  # what the JSON of a run and PyTorch's seeds can hold
-AdapterInit = Literal["default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_16"]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 LORA_LEARNING_RATE = 5e-5
 
 
-class _Stage(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _refuse_lookalikes(cls, value: Any, info: ValidationInfo) -> Any:
-        """true is no 1 and "" no name, though both would pass for one."""
-        field = cls.model_fields[str(info.field_name)]
-        parts = value if isinstance(value, list) else [value]
-        if field.annotation is not bool and any(isinstance(part, bool) for part in parts):
-            raise ValueError("true and false are no value here; give a number or a name")
-        if any(isinstance(part, int) and abs(part) >= LARGEST_WHOLE for part in parts):
-            raise ValueError("a whole number is below 2^63; write a larger one as 1e30")
-        if value == "" and field.default is None:
-            raise ValueError("an empty text is no value here; give one, or null")
-        return value
-
-
-class LoraConfig(_Stage):
-    """Low-rank adapters are trained, the model's own weights stay (arXiv 2106.09685v2). Any key of
-    this group switches them on; `model.lora={}` takes the defaults."""
-
-    r: int = Field(default=16, ge=1)
-    """Rank of an adapter; more learns more and takes more memory."""
-    alpha: float = Field(default=32.0, gt=0.0)
-    """An adapter's output is scaled by alpha / r."""
-    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of an adapter's inputs zeroed in the forward that is differentiated, drawn per step,
-    row and layer. Every other dropout of a model is off."""
-    target_modules: list[str] | Literal["all-linear"] = "all-linear"
-    """Names of the layers that get an adapter, such as [q_proj, v_proj]; all-linear is every linear
-    layer but the head."""
-    modules_to_save: list[str] = []
-    """Names of layers that are trained whole beside the adapters and saved with them."""
-    init: AdapterInit = "default"
-    """How adapters start. default, gaussian, orthogonal: at no change. pissa (arXiv 2404.02948v4),
-    its faster pissa_niter_16 and olora (arXiv 2406.01775v1): from the main directions of the
-    weights; saved as plain adapters of twice the rank."""
-    merge: bool = False
-    """Save the model with its adapters merged in RUN/model, the adapters in RUN/adapter."""
-
-
-class ModelConfig(_Stage):
-    """Which policy is trained, and against which reference."""
-
-    name_or_path: str = ""
-    """Folder or hub id of a causal language model; `--model` on the command line."""
-    revision: str | None = None
-    """Branch, tag or commit on the hub; null is the default branch."""
-    tokenizer: str | None = None
-    """Folder or hub id of the tokenizer; null takes the model's own."""
-    reference: str | None = None
-    """Folder or hub id of another reference; null is the policy exactly as loaded at step 0."""
-    dtype: Literal["auto", "float32", "float64", "bfloat16"] = "auto"
-    """Trainable weights. auto: float32 weights, and products in bfloat16 on a GPU that has it.
-    bfloat16: weights and gradients of half the size, with train.optimizer=adamw_kahan only."""
-    attn_implementation: str | None = None
-    """Attention of transformers: sdpa, eager, flash_attention_2 (GPU); null is sdpa where the model
-    has it, else eager."""
-    trust_remote_code: bool = False
-    """Run Python code that comes with the model. Only for models whose authors you trust."""
-    adapter: str | None = None
-    """Folder or hub id of a LoRA adapter (peft, safetensors) that is put on the model and trained
-    on; the reference has it too, as it is at step 0."""
-    lora: LoraConfig | None = None
-    """Train new adapters and leave the model's own weights as they are; null trains the weights."""
-    quantization: Literal["nf4", "int8"] | None = None
-    """Hold the frozen weights in 4 or 8 bits (QLoRA, arXiv 2305.14314v1; bitsandbytes, extra
-    [quant]). Needs adapters: quantized weights cannot be trained."""
-
-
-class DataConfig(_Stage):
+class DataConfig(Stage):
     """How feedback becomes rows."""
 
     heldout_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
@@ -121,7 +41,7 @@ class DataConfig(_Stage):
     """A file with one record id per line; these records are left out, and counted."""
 
 
-class Z0Config(_Stage):
+class Z0Config(Stage):
     """The reference point z0: how far the policy has moved on answers to other prompts."""
 
     estimator: Literal["mismatched", "zero"] = "mismatched"
@@ -133,7 +53,7 @@ class Z0Config(_Stage):
     which keeps the reference pass as small as for one epoch."""
 
 
-class LossConfig(_Stage):
+class LossConfig(Stage):
     """Which human-aware loss, and its constants."""
 
     name: str = "kto"
@@ -164,7 +84,7 @@ class LossConfig(_Stage):
         return weight
 
 
-class TrainConfig(_Stage):
+class TrainConfig(Stage):
     """The optimizer and the order of work."""
 
     epochs: int = Field(default=1, ge=1, le=100_000)
@@ -213,7 +133,7 @@ class TrainConfig(_Stage):
         return tokens
 
 
-class Config(_Stage):
+class Config(Stage):
     """Everything a run depends on beside its feedback file."""
 
     model: ModelConfig = ModelConfig()
