@@ -27,6 +27,7 @@ SEED = 0
 THREADS = 1
 VOCAB_SIZE = 1_000  # of the tokenizer; the model has 32,000
 SETTINGS = {
+    "model.dtype": "float32",
     "data.heldout_fraction": 0.1,
     "train.batch_size": 6,
     "train.epochs": 2,

@@ -31,6 +31,7 @@ LEARNING_RATE = 1e-4  # the model is random and small; both trainers get the sam
 SEED = 0
 THREADS = 2
 THUMBS_SETTINGS = {
+    "model.dtype": "float32",
     "data.heldout_fraction": 0,  # so that both trainers train on every row
     "data.max_tokens": MAX_TOKENS,
     "train.batch_size": BATCH_ROWS,
@@ -47,7 +48,7 @@ TRL_SETTINGS = {
     "warmup_steps": 0.1,
     "precompute_ref_log_probs": True,
     "gradient_checkpointing": False,
-    "bf16": False,  # its default is True; thumbs computes in float32 on a CPU, so both do
+    "bf16": False,  # its default is True; both compute in float32 here
     "logging_steps": 1,
     "disable_tqdm": True,
     "seed": SEED,
@@ -162,9 +163,10 @@ run each.
 | {thumbs_name} | {thumbs_cells} |
 | {trl_name} | {trl_cells} |
 
-- TRL's setting: cached reference, no checkpointing, float32 (its default is bf16; thumbs computes
-  in float32 on a CPU), {TRL_FORWARD_ROWS} rows per forward, accumulated to {BATCH_ROWS}. One
-  setting, not a sweep, on a CPU: nothing here tells TRL's best, or anything about a GPU.
+- TRL's setting: cached reference, no checkpointing, float32 on both sides
+  (the default of both may be bf16), {TRL_FORWARD_ROWS} rows per forward, accumulated to
+  {BATCH_ROWS}. One setting, not a sweep, on a CPU: nothing here tells TRL's best, or anything about
+  a GPU.
 - Others' CPU seconds are what the rest of the machine used meanwhile: the wall-clock seconds of a
   run that had to share its cores are longer than those of a machine of its own, and not a
   measurement of speed.

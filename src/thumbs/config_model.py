@@ -68,9 +68,11 @@ class ModelConfig(Stage):
     """Folder or hub id of the tokenizer; null takes the model's own."""
     reference: str | None = None
     """Folder or hub id of another reference; null is the policy exactly as loaded at step 0."""
-    dtype: Literal["auto", "float32", "float64", "bfloat16"] = "auto"
-    """Trainable weights. auto: float32 weights, and products in bfloat16 on a GPU that has it.
-    bfloat16: weights and gradients of half the size, with train.optimizer=adamw_kahan only."""
+    dtype: Literal["auto", "mixed_bfloat16", "float32", "float64", "bfloat16"] = "auto"
+    """Trainable weights and products. mixed_bfloat16: float32 weights, products in bfloat16
+    (autocast). auto: the same where the device is good at it: a GPU that has bfloat16, a CPU that
+    has it (avx512_bf16, AMX) for models of width 256 and more; else float32. bfloat16: weights and
+    gradients of half the size, with train.optimizer=adamw_kahan only."""
     attn_implementation: str | None = None
     """Attention of transformers: sdpa, eager, flash_attention_2 (GPU); null is sdpa where the model
     has it, else eager."""

@@ -21,7 +21,13 @@ from thumbs.errors import CheckpointError, OutOfMemory, RunError
 from thumbs.evaluate.heldout import HeldoutMetrics
 from thumbs.evaluate.score import evaluate_heldout
 from thumbs.files import folder_written_aside, sha256_file
-from thumbs.models.load import LoadedModel, load_reference, merge_adapters, save_model
+from thumbs.models.load import (
+    LoadedModel,
+    load_reference,
+    merge_adapters,
+    multiplies_bfloat16,
+    save_model,
+)
 from thumbs.prepare import Prepared
 from thumbs.progress import console
 from thumbs.report.page import write_report
@@ -146,6 +152,8 @@ def machine_facts(device: torch.device, micro_batch_tokens: int) -> dict[str, st
     """What the last bits of the result depend on beside settings and inputs."""
     on_gpu = device.type == "cuda"
     kind = torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability()
+    if not on_gpu and multiplies_bfloat16(device):
+        kind += " bfloat16"
     return {
         "device": f"{device.type} {kind}",
         "threads": torch.get_num_threads(),

@@ -147,6 +147,8 @@ def test_on_a_cpu_policy_and_reference_are_float32_whatever_is_stored(tmp_path: 
     assert reference.model.dtype == torch.float32  # a CPU is slow at bfloat16
     assert reference.identity.dtype == "float32"
     assert not any(weight.requires_grad for weight in reference.model.parameters())
+    mixed = load_model(config_for(half, dtype="mixed_bfloat16"), device=CPU)
+    assert mixed.model.dtype == torch.float32
     wide = config_for(half, dtype="float64")
     assert load_model(wide, device=CPU).identity.dtype == "float64"
 

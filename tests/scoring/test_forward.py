@@ -169,6 +169,51 @@ def test_pitfall_18_bfloat16_logits_are_summed_in_float32(head_last: bool) -> No
     torch.testing.assert_close(scored.logps[3], expected, rtol=0.0, atol=0.1)
 
 
+HAS = {"avx512_bf16": True}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "width", "instructions", "kind", "expected"),
+    [
+        ("auto", 256, HAS, "AVX512", torch.bfloat16),
+        ("auto", 256, {"amx_bf16": True}, "AVX512", torch.bfloat16),
+        ("auto", 192, HAS, "AVX512", None),  # too narrow to gain
+        ("auto", 256, {"avx512_bf16": False}, "AVX512", None),
+        ("auto", 256, HAS, "AVX2", None),  # ATEN_CPU_CAPABILITY=avx2 leaves them unused
+        ("float32", 256, HAS, "AVX512", None),
+        ("mixed_bfloat16", 64, {}, "AVX2", torch.bfloat16),
+    ],
+)
+def test_a_cpu_computes_in_bfloat16_where_that_is_faster_or_asked_for(
+    dtype: str,
+    width: int,
+    instructions: dict[str, bool],
+    kind: str,
+    expected: torch.dtype | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: kind)
+    scorer = build_scorer(tiny_model("llama", hidden_size=width), dtype=dtype)
+    assert scorer.autocast is expected
+    said = "this CPU has no bfloat16 products: expect 2 to 7 times float32's time"
+    assert (said in scorer.notes()) is (dtype == "mixed_bfloat16")
+
+
+def test_mixed_bfloat16_keeps_weights_and_gradients_in_float32() -> None:
+    scorer = build_scorer(tiny_model("llama", initializer_range=0.2), dtype="mixed_bfloat16")
+    assert scorer.shares_prompts
+    logps = scorer(PROMPTS, COMPLETIONS, PROMPT_OF).logps
+    logps.sum().backward()
+    weights = list(scorer.parameters())
+    assert {(w.dtype, w.grad.dtype) for w in weights if w.grad is not None} == {
+        (torch.float32, torch.float32)
+    }
+    expected = own_logps(scorer.model, PROMPTS[2], COMPLETIONS[3])
+    torch.testing.assert_close(logps[3].detach(), expected, rtol=0.0, atol=0.1)
+    assert not torch.allclose(logps[3].detach(), expected, rtol=0.0, atol=1e-4)  # not float32
+
+
 def test_a_float64_model_is_scored_in_float64() -> None:
     scorer = build_scorer(tiny_model("llama", dtype=torch.float64, initializer_range=0.2))
     assert_scores_are_the_models_own(scorer, tolerance=1e-12)

@@ -14,10 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from thumbs.core.logprobs import completion_logps
+from thumbs.models.load import multiplies_bfloat16
 from thumbs.models.row_dropout import RowDropout, seed_dropout
 from thumbs.scoring.probe import head_last_agrees
 from thumbs.scoring.rope import LengthDependentRope
 from thumbs.scoring.tree import TokenSequence, Trees, attention_masks, lay_out, plant
+
+# Width from which products in bfloat16 pay on a CPU that has them. Forward and backward of 16
+# answers, float32's time over autocast's, 2 cores of an AMD EPYC (avx512_bf16), torch 2.13: width
+# 64 0.87, 128 1.13, 192 1.09, 256 1.51, 384 1.54, 768 1.74.
+BFLOAT16_WIDTH_CPU = 256
 
 
 @dataclass(frozen=True)
@@ -91,9 +97,10 @@ class Scorer(nn.Module):
         if self.rope:
             notes.append(f"the model has {self.rope}; rows that differ in that share no forward")
         narrow = self.autocast or self.model.get_input_embeddings().weight.dtype
-        slow = self.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
-        if narrow == torch.bfloat16 and slow:  # seen: 0.8 GFLOP/s against 50 in float32
-            notes.append("this CPU has no bfloat16 products: expect about 7 times float32's time")
+        slow = self.device.type == "cpu" and not multiplies_bfloat16(self.device)
+        if narrow == torch.bfloat16 and slow:
+            # Seen, GFLOP/s of one core: AVX2 0.8 against 50 in float32, AVX-512 38 against 75.
+            notes.append("this CPU has no bfloat16 products: expect 2 to 7 times float32's time")
         if not self.shares_prompts and not self.rope:
             notes.append("every answer is computed with its own prompt: the model cannot share it")
         return notes
@@ -155,14 +162,16 @@ class Scorer(nn.Module):
 def build_scorer(model: Any, *, dtype: str = "auto") -> Scorer:
     """A scorer for `model`, head-last where two probe rows agree with the model's own forward.
 
-    dtype: model.dtype of the configuration; auto computes in bfloat16 on a GPU that has it, and
-    where frozen weights are stored in less than float32 beside float32 adapters.
+    dtype: model.dtype of the configuration. mixed_bfloat16 computes in bfloat16; auto does where
+    the device is good at it, and where frozen weights are stored in less than float32 beside
+    float32 adapters.
     """
-    on_gpu = next(model.parameters()).device.type == "cuda"
     sizes = {weight.dtype.itemsize for weight in model.parameters()}
     has_narrow_weights = min(sizes) < 4
-    in_bfloat16 = (has_narrow_weights and (dtype == "auto" or max(sizes) >= 4)) or (
-        dtype == "auto" and on_gpu and torch.cuda.is_bf16_supported()
+    in_bfloat16 = (
+        dtype == "mixed_bfloat16"
+        or (has_narrow_weights and (dtype == "auto" or max(sizes) >= 4))
+        or (dtype == "auto" and max(sizes) <= 4 and _gains_from_bfloat16(model))
     )
     scorer = Scorer(model, autocast=torch.bfloat16 if in_bfloat16 else None)
     head = model.get_output_embeddings() or nn.Module()
@@ -176,6 +185,13 @@ def build_scorer(model: Any, *, dtype: str = "auto") -> Scorer:
     exact = next(model.parameters()).dtype == torch.float64
     scorer.shares_prompts = not scorer.rope and not exact and _trees_agree(scorer)
     return scorer
+
+
+def _gains_from_bfloat16(model: Any) -> bool:
+    """Is a float32 model faster with products in bfloat16 on its device?"""
+    weight: Tensor = model.get_input_embeddings().weight
+    wide_enough = weight.device.type != "cpu" or weight.shape[1] >= BFLOAT16_WIDTH_CPU
+    return wide_enough and multiplies_bfloat16(weight.device)
 
 
 def score_in_micro_batches(
