@@ -141,8 +141,27 @@ def kl_baseline(log_ratio_sum: Tensor, log_ratio_square_sum: Tensor, count: Tens
     if num > 1:
         variance = (square_total - total * raw) / (num - 1)
         standard_error = math.sqrt(max(variance, 0.0) / num)
-    z0 = (sums[0] / sums[2]).clamp(min=0.0)  # keeps nan, which max(0.0, nan) would hide
+    z0 = reference_points(sums)
     return KLBaseline(z0=z0, raw=raw, standard_error=standard_error, num_rows=int(num))
+
+
+def reference_points(sums: Tensor) -> Tensor:
+    """z0 of each group from its pooled `log_ratio_sums`, on their device: no value is read.
+
+    >>> reference_points(torch.tensor([[3.0, 9.0, 2.0], [-1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]))
+    tensor([1.5000, 0.0000, 0.0000])
+
+    Args:
+        sums: (..., 3) sum, sum of squares and count.
+
+    Returns:
+        (...) nats, at least 0, without gradient; nan or inf where the sum is.
+
+    Source: arXiv 2402.01306v4, section 4.
+    """
+    total, _, count = sums.detach().unbind(-1)
+    # clamp keeps nan, which max(0.0, nan) would hide. A group without rows has the sum 0.
+    return (total / count.clamp(min=1)).clamp(min=0.0)
 
 
 def kto_loss(

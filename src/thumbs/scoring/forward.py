@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from thumbs.core.logprobs import completion_logps
 from thumbs.models.load import multiplies_bfloat16
@@ -69,10 +70,10 @@ class Scorer(nn.Module):
         attention never looks, so the result does not depend on what shares the forward.
         """
         token_logps = self._token_logps(prompts, completions, prompt_of, dropout_seeds)  # (N,)
-        lengths = torch.tensor([len(c) for c in completions], device=self.device)
-        mask = torch.arange(int(lengths.max()), device=self.device) < lengths[:, None]  # (C, T)
-        padded = token_logps.new_zeros(mask.shape).masked_scatter(mask, token_logps)
-        return TokenLogps(padded, mask)
+        sizes = [len(completion) for completion in completions]
+        mask = torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]  # (C, T)
+        padded = pad_sequence(list(torch.split(token_logps, sizes)), batch_first=True)  # (C, T)
+        return TokenLogps(padded, mask.to(self.device, non_blocking=True))
 
     def head_logps(self, states: Tensor, targets: Tensor) -> Tensor:
         """(N,) log-probs of `targets` (N,) from the decoder's states (N, H) before them."""
@@ -134,6 +135,7 @@ class Scorer(nn.Module):
         return torch.cat(parts)
 
     def _one_forward(self, trees: Trees, dropout_seeds: Sequence[int]) -> Tensor:
+        tree_tokens = (trees.segments >= 0).sum(dim=1).tolist() if dropout_seeds else []
         trees = trees.to(self.device)
         targets = trees.input_ids[trees.rows, trees.after]  # (N,)
         inputs: dict[str, Any] = {"input_ids": trees.input_ids, "use_cache": False}
@@ -142,7 +144,7 @@ class Scorer(nn.Module):
             dtype = self.autocast or next(self.model.parameters()).dtype
             masks = attention_masks(trees, config, dtype)
             inputs |= {"position_ids": trees.position_ids, "attention_mask": masks}
-        seed_dropout(self.model, dropout_seeds, (trees.segments >= 0).sum(dim=1).tolist())
+        seed_dropout(self.model, dropout_seeds, tree_tokens)
         with self.compute():
             if self.head_last:
                 states = self.model.base_model(**inputs).last_hidden_state  # (R, L, H)

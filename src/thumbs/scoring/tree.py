@@ -45,12 +45,12 @@ class Trees:
     def to(self, device: torch.device) -> "Trees":
         """The same on `device`."""
         return Trees(
-            self.input_ids.to(device),
-            self.position_ids.to(device),
-            self.segments.to(device),
-            self.rows.to(device),
-            self.before.to(device),
-            self.after.to(device),
+            self.input_ids.to(device, non_blocking=True),
+            self.position_ids.to(device, non_blocking=True),
+            self.segments.to(device, non_blocking=True),
+            self.rows.to(device, non_blocking=True),
+            self.before.to(device, non_blocking=True),
+            self.after.to(device, non_blocking=True),
             self.share_prompts,
         )
 

@@ -4,11 +4,13 @@ In: the policy, a planned batch, reference values, a loss. Out: moved weights an
 Order: the y' forwards of the whole batch give z0; then forward and backward of every micro-batch;
 then clip and step. All means divide by counts of the whole batch.
 
-Legend: B rows of the batch, C rows of a micro-batch, T tokens of its longest completion.
+Legend: B rows of the batch, G z0 groups, C rows of a micro-batch, T tokens of its longest
+completion.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,14 +24,17 @@ from thumbs.core.losses import (
     LossTerms,
     kl_baseline,
     log_ratio_sums,
+    reference_points,
 )
 from thumbs.core.metrics import accuracy_at, margin, saturation
-from thumbs.data.plan import Batch, Group
+from thumbs.data.plan import Batch
 from thumbs.data.rows import Row
 from thumbs.errors import NonFiniteError
 from thumbs.scoring.forward import Scorer, index_prompts
 from thumbs.scoring.reference import ReferenceValues
 from thumbs.scoring.tree import lay_out
+from thumbs.train.gradients import clip_gradients, squared_norms, sum_gradients
+from thumbs.train.ranks import ALONE, Ranks, Share, divide
 
 BoundLoss = Callable[[LossInputs], LossTerms]  # a loss of core/losses.py with its constants given
 
@@ -51,6 +56,7 @@ class StepSettings:
     max_grad_norm: float
     micro_batch_tokens: int
     dropout_seed: int | None = None  # of the adapters' dropout, drawn per step and row
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True)
@@ -90,65 +96,98 @@ def train_step(
 ) -> StepResult:
     """Estimate z0, accumulate the gradient of the batch's mean loss, clip it, step.
 
+    Every rank calls this with the whole batch and returns the same numbers. Besides gradients the
+    ranks sum twice, and values are read by the host once.
+
     Raises:
         NonFiniteError: a loss or the gradient is not finite; the weights have not moved.
     """
+    ranks = settings.ranks
     tokens = _TokenCount()
-    baselines = [_baseline(scorer, group, data, settings, tokens) for group in batch.groups]
-    z0 = torch.cat(
-        [b.z0.expand(len(group.rows)) for b, group in zip(baselines, batch.groups, strict=True)]
-    )  # (B,)
-    rows = [data.rows[i] for i in batch.rows]
-    losses = torch.zeros(len(rows), dtype=torch.float64)  # (B,)
-    log_ratio = torch.zeros(len(rows), dtype=torch.float64)  # (B,)
+    shares = divide(batch, data.rows, ranks.count)
+    sums = _mismatched_sums(scorer, shares, batch, data, settings, tokens)  # (G, 3)
+    z0 = _per_row(reference_points(sums), batch)  # (B,)
     optimizer.zero_grad(set_to_none=True)
-    for forward in _forwards(scorer, [(i, i) for i in batch.rows], data, settings, tokens):
-        members = [batch.rows[i] for i in forward]
-        seeds = _dropout_seeds(settings.dropout_seed, step, [rows[i] for i in forward])
-        inputs = _loss_inputs(scorer, members, data, z0[forward], seeds)
-        terms = settings.loss(inputs)
-        weight = terms.losses.new_tensor([rows[i].weight for i in forward])  # (C,)
-        weighted = weight * terms.losses
-        _require_finite(weighted.detach(), [rows[i] for i in forward])
-        torch.autograd.backward(weighted.sum() / len(rows))
-        losses[forward] = weighted.detach().double().cpu()
-        log_ratio[forward] = inputs.log_ratio().detach().double().cpu()
+    measured = _learn(scorer, shares, batch, z0, data, settings, tokens, step)  # (2, B)
+    sum_gradients([p for p in scorer.parameters() if p.requires_grad], ranks)
     trained = [p for p in scorer.parameters() if p.grad is not None]
-    grad_norm = gradient_norm(trained)
-    torch.nn.utils.clip_grads_with_norm_(trained, settings.max_grad_norm, grad_norm)
-    if not torch.isfinite(grad_norm):
-        _refuse("the gradient", rows)
+    of_shards, of_whole = torch.split(squared_norms(trained), 1)  # (1,), (1,)
+    reduced = ranks.sum(torch.cat([measured.flatten(), of_shards]))  # (2 B + 1,)
+    norm = (reduced[-1] + of_whole[0]).sqrt()  # ()
+    clip_gradients(trained, norm, settings.max_grad_norm)
+    read = torch.cat([reduced[:-1], norm[None], sums.flatten()]).cpu()  # the one wait of the step
+    losses, log_ratio = read[: 2 * len(z0)].view(2, -1)  # (B,), (B,)
+    grad_norm, sums = read[2 * len(z0)].item(), read[2 * len(z0) + 1 :].view(-1, 3)
+    rows = [data.rows[i] for i in batch.rows]
+    _require_finite(losses, grad_norm, rows)
     optimizer.step()
-    return _result(batch, baselines, rows, losses, log_ratio, z0.cpu(), settings, grad_norm, tokens)
+    baselines = [kl_baseline(*group) for group in sums]
+    return _result(batch, baselines, rows, losses, log_ratio, settings, grad_norm, tokens)
 
 
-def gradient_norm(parameters: Sequence[Tensor]) -> Tensor:
-    """() Euclidean norm of all gradients, summed in float32 or wider whatever their dtype."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    wide = [torch.promote_types(g.dtype, torch.float32) for g in gradients]
-    norms = [torch.linalg.vector_norm(g, dtype=w) for g, w in zip(gradients, wide, strict=True)]
-    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
-    return total
-
-
-def mismatched_sums(scorer: Scorer, pairs: Sequence[tuple[int, int]], data: TrainingData) -> Tensor:
-    """(3,) sums that `kl_baseline` pools, of one forward over (row of x, row of y') pairs."""
-    with torch.no_grad():
-        policy, reference, mask = _score_pairs(scorer, pairs, data)
-    return log_ratio_sums(sequence_logps(policy, mask), sequence_logps(reference, mask))
-
-
-def _baseline(
+def _mismatched_sums(
     scorer: Scorer,
-    group: Group,
+    shares: Sequence[Share],
+    batch: Batch,
     data: TrainingData,
     settings: StepSettings,
     tokens: "_TokenCount",
-) -> KLBaseline:
-    sums = torch.zeros(3, dtype=torch.float64, device=scorer.device)
-    for forward in _forwards(scorer, group.mismatched, data, settings, tokens):
-        sums += mismatched_sums(scorer, [group.mismatched[i] for i in forward], data)
-    return kl_baseline(*sums)
+) -> Tensor:
+    """(G, 3) float64: what `reference_points` takes, of each group of the batch over all ranks."""
+    sums = torch.zeros(len(batch.groups), 3, dtype=torch.float64, device=scorer.device)
+    if not any(group.mismatched for group in batch.groups):
+        return sums
+    planned = [[pair for _, pair in share.mismatched] for share in shares]
+    own = shares[settings.ranks.rank].mismatched
+    for forward in _forwards(scorer, planned, data, settings, tokens):
+        members = [own[i] for i in forward]
+        with torch.no_grad():
+            if not members:
+                _score_pairs(scorer, [_filler(batch, data)], data)
+                continue
+            policy, reference, mask = _score_pairs(scorer, [pair for _, pair in members], data)
+        totals = sequence_logps(policy, mask), sequence_logps(reference, mask)  # (C,), (C,)
+        for number in sorted({number for number, _ in members}):
+            counted = torch.tensor([number == other for other, _ in members])
+            sums[number] += log_ratio_sums(*totals, counted.to(sums.device, non_blocking=True))
+    return settings.ranks.sum(sums)
+
+
+def _learn(
+    scorer: Scorer,
+    shares: Sequence[Share],
+    batch: Batch,
+    z0: Tensor,
+    data: TrainingData,
+    settings: StepSettings,
+    tokens: "_TokenCount",
+    step: int,
+) -> Tensor:
+    """Forward and backward of this rank's rows; (2, B) float64 weighted losses and log-ratios.
+
+    Rows of other ranks are 0 in it. z0: (B,) nats.
+    """
+    own = shares[settings.ranks.rank].places
+    planned = [[(batch.rows[i], batch.rows[i]) for i in share.places] for share in shares]
+    measured = torch.zeros(2, len(z0), dtype=torch.float64, device=z0.device)
+    for forward in _forwards(scorer, planned, data, settings, tokens):
+        if not forward:
+            policy, _, _ = _score_pairs(scorer, [_filler(batch, data)], data)
+            torch.autograd.backward(policy, torch.zeros_like(policy))
+            continue
+        places = [own[i] for i in forward]
+        members = [batch.rows[place] for place in places]
+        rows = [data.rows[row] for row in members]
+        index = torch.tensor(places).to(z0.device, non_blocking=True)  # (C,)
+        seeds = _dropout_seeds(settings.dropout_seed, step, rows)
+        inputs = _loss_inputs(scorer, members, data, z0[index], seeds)
+        terms = settings.loss(inputs)
+        weight = torch.tensor([row.weight for row in rows])  # (C,)
+        weighted = weight.to(terms.losses, non_blocking=True) * terms.losses
+        torch.autograd.backward(weighted.sum() / len(batch.rows))
+        found = torch.stack([weighted.detach().double(), inputs.log_ratio().detach().double()])
+        measured.index_copy_(1, index, found)
+    return measured
 
 
 def _loss_inputs(
@@ -159,7 +198,8 @@ def _loss_inputs(
     dropout_seeds: Sequence[int],
 ) -> LossInputs:
     policy, reference, mask = _score_pairs(scorer, [(i, i) for i in forward], data, dropout_seeds)
-    desirable = torch.tensor([data.rows[i].desirable for i in forward], device=policy.device)
+    desirable = torch.tensor([data.rows[i].desirable for i in forward])
+    desirable = desirable.to(policy.device, non_blocking=True)
     return LossInputs(policy, reference, mask, desirable, z0)
 
 
@@ -176,7 +216,11 @@ def _score_pairs(
     reference = pad_sequence([data.reference[pair] for pair in pairs], batch_first=True)
     masks = [torch.tensor(data.rows[y].loss_mask) for _, y in pairs]
     mask = pad_sequence(masks, batch_first=True)  # False beyond a completion's end
-    return policy, reference.to(policy), mask.to(policy.device)
+    return (
+        policy,
+        reference.to(policy, non_blocking=True),
+        mask.to(policy.device, non_blocking=True),
+    )
 
 
 def _dropout_seeds(seed: int | None, step: int, rows: Sequence[Row]) -> list[int]:
@@ -185,6 +229,15 @@ def _dropout_seeds(seed: int | None, step: int, rows: Sequence[Row]) -> list[int
         return []
     names = (f"{seed} {step} {row.key}".encode() for row in rows)
     return [int.from_bytes(hashlib.sha256(name).digest()[:7], "little") for name in names]
+
+
+def _filler(batch: Batch, data: TrainingData) -> tuple[int, int]:
+    """The row, as a pair, of a forward that counts for nothing: the batch's shortest."""
+    shortest = min(
+        batch.rows,
+        key=lambda i: (len(data.rows[i].prompt_ids) + len(data.rows[i].completion_ids), i),
+    )
+    return shortest, shortest
 
 
 class _TokenCount:
@@ -198,25 +251,35 @@ class _TokenCount:
 
 def _forwards(
     scorer: Scorer,
-    pairs: Sequence[tuple[int, int]],
+    planned: Sequence[Sequence[tuple[int, int]]],
     data: TrainingData,
     settings: StepSettings,
     tokens: _TokenCount,
 ) -> list[list[int]]:
-    """Positions in `pairs` of each forward, counted into `tokens`."""
-    sequences = [(data.rows[x].prompt_ids, data.rows[y].completion_ids) for x, y in pairs]
-    share = scorer.shares_prompts and settings.dropout_seed is None
-    layout = lay_out(sequences, max_tokens=settings.micro_batch_tokens, share=share)
-    tokens.of_rows += sum(len(prompt) + len(completion) for prompt, completion in sequences)
-    tokens.real += layout.num_tokens
-    tokens.computed += layout.num_computed
-    return layout.forwards
+    """Of each forward of this rank, positions in its pairs; `tokens` counts those of all ranks.
+
+    planned: the pairs of every rank. All ranks run as many forwards, as FSDP2 needs: where this one
+    has fewer, empty forwards follow.
+    """
+    layouts = []
+    for pairs in planned:
+        sequences = [(data.rows[x].prompt_ids, data.rows[y].completion_ids) for x, y in pairs]
+        share = scorer.shares_prompts and settings.dropout_seed is None
+        layout = lay_out(sequences, max_tokens=settings.micro_batch_tokens, share=share)
+        tokens.of_rows += sum(len(prompt) + len(completion) for prompt, completion in sequences)
+        tokens.real += layout.num_tokens
+        tokens.computed += layout.num_computed
+        layouts.append(layout.forwards)
+    own = layouts[settings.ranks.rank]
+    return own + [[]] * (max(map(len, layouts)) - len(own))
 
 
-def _require_finite(losses: Tensor, rows: Sequence[Row]) -> None:
-    finite = torch.isfinite(losses)
-    if not finite.all():
-        _refuse("the loss", [row for row, ok in zip(rows, finite.tolist(), strict=True) if not ok])
+def _require_finite(losses: Tensor, grad_norm: float, rows: Sequence[Row]) -> None:
+    finite = torch.isfinite(losses).tolist()
+    if not all(finite):
+        _refuse("the loss", [row for row, ok in zip(rows, finite, strict=True) if not ok])
+    if not math.isfinite(grad_norm):
+        _refuse("the gradient", rows)
 
 
 def _refuse(what: str, rows: Sequence[Row]) -> None:
@@ -233,13 +296,13 @@ def _result(
     rows: Sequence[Row],
     losses: Tensor,
     log_ratio: Tensor,
-    z0: Tensor,
     settings: StepSettings,
-    grad_norm: Tensor,
+    grad_norm: float,
     tokens: _TokenCount,
 ) -> StepResult:
     desirable = torch.tensor([row.desirable for row in rows])
     rewards = settings.beta * log_ratio
+    z0 = _per_row([b.z0 for b in baselines], batch)
     has_z0 = any(group.mismatched or group.unmatched for group in batch.groups)
     count = len(baselines)
     return StepResult(
@@ -256,10 +319,16 @@ def _result(
         saturation=saturation(log_ratio, z0, beta=settings.beta),
         num_desirable=int(desirable.sum()),
         num_undesirable=int((~desirable).sum()),
-        grad_norm=grad_norm.item(),
+        grad_norm=grad_norm,
         tokens=tokens.of_rows,
         padding=1 - tokens.real / max(tokens.computed, 1),
     )
+
+
+def _per_row(points: Iterable[Tensor], batch: Batch) -> Tensor:
+    """(B,) the point () of each row's group."""
+    groups = zip(points, batch.groups, strict=True)
+    return torch.cat([point.expand(len(group.rows)) for point, group in groups])
 
 
 def _mean(values: Tensor) -> float | None:
