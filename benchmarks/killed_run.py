@@ -28,9 +28,9 @@ from transformers.models.llama.modeling_llama import LlamaModel
 
 from thumbs import pipeline
 from thumbs.cli import main as thumbs_main
-from thumbs.scoring import reference
+from thumbs.scoring import planned
 
-reference.CHUNK_TOKENS = 200
+planned.CHUNK_TOKENS = 200
 
 Die = Callable[[], None]
 

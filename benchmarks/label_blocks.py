@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.measured import machine, run_measured, setting_lines, versions, write_results
 from thumbs.data.plan import PlanColumns, PlanSettings, plan_columns, plan_epochs
-from thumbs.data.rows import tokenize
+from thumbs.data.tokenizing import tokenize
 from thumbs.feedback.file import read_feedback
 from thumbs.feedback.importing import import_feedback
 from thumbs.models.tiny import save_tiny, tiny_tokenizer

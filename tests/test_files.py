@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models
 
 from thumbs.errors import OutputError
 from thumbs.files import (
+    cache_folder,
     folder_written_aside,
     remove_folder,
     remove_partials,
@@ -177,3 +178,14 @@ def test_only_partial_files_are_removed_and_recent_ones_left_where_asked(tmp_pat
     assert {path.name for path in tmp_path.iterdir()} == {".new.partial", "kept", ".kept"}
     remove_partials(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"kept", ".kept"}
+
+
+def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THUMBS_CACHE", "/one")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/two")
+    assert cache_folder() == Path("/one")
+    monkeypatch.delenv("THUMBS_CACHE")
+    assert cache_folder() == Path("/two/thumbs")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert cache_folder() == Path("/home/someone/.cache/thumbs")

@@ -20,7 +20,7 @@ from thumbs.core.losses import load_loss
 from thumbs.errors import CheckpointError, OutOfMemory, RunError
 from thumbs.evaluate.heldout import HeldoutMetrics
 from thumbs.evaluate.score import evaluate_heldout
-from thumbs.files import folder_written_aside, sha256_file
+from thumbs.files import cache_folder, folder_written_aside, sha256_file
 from thumbs.models.load import (
     LoadedModel,
     load_reference,
@@ -34,7 +34,7 @@ from thumbs.report.page import write_report
 from thumbs.runs.checkpoint import Checkpoint, load_latest
 from thumbs.runs.origin import Origin, read_origin, require_same_origin, rounding_differences
 from thumbs.runs.rundir import RunDir, read_json, write_json
-from thumbs.scoring.cache import ScoreCache, cache_folder
+from thumbs.scoring.cache import ScoreCache
 from thumbs.scoring.forward import Scorer, build_scorer
 from thumbs.scoring.reference import (
     ReferenceValues,

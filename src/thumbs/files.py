@@ -18,6 +18,13 @@ from thumbs.errors import OutputError
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
+def cache_folder() -> Path:
+    """Where scores and tokens are kept: $THUMBS_CACHE, else $XDG_CACHE_HOME or ~/.cache /thumbs."""
+    if named := os.environ.get("THUMBS_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thumbs"
+
+
 def require_writable(path: Path) -> None:
     """Refuse, before any work, a place where neither a file nor a folder could be made.
 
@@ -168,7 +175,7 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def sha256_bytes(content: bytes) -> str:
+def sha256_bytes(content: bytes | memoryview) -> str:
     """The hash of `content` as hex."""
     return hashlib.sha256(content).hexdigest()
 

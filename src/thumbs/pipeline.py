@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from thumbs.config import Config, dump_config, load_config, with_whole_paths
-from thumbs.data.rows import Row
+from thumbs.data.rows import StoredRows
 from thumbs.errors import CheckpointError, ConfigError, ModelError, RunError
 from thumbs.evaluate.feedback_task import evaluate_feedback, task_numbers
 from thumbs.evaluate.intervals import newcombe_paired, wilson
@@ -81,8 +81,8 @@ def check(feedback: Path, *, model: str | None = None, max_tokens: int = 2048) -
         result["tokens"] = {
             "max_tokens": max_tokens,
             "rows": len(tokenized.rows),
-            "longest": max(len(r.prompt_ids) + len(r.completion_ids) for r in tokenized.rows),
-            "total": sum(len(r.prompt_ids) + len(r.completion_ids) for r in tokenized.rows),
+            "longest": int(tokenized.rows.tokens.max()),
+            "total": int(tokenized.rows.tokens.sum()),
             "cuts": tokenized.counts,
             "drops": tokenized.drops,
             "refusals": tokenized.refusals,
@@ -313,9 +313,9 @@ def _require_model_or_run(name: str) -> None:
         raise RunError(f"{name}: {found}. Give a run, or a model folder or hub id.")
 
 
-def _require_context(policy: LoadedModel, rows: Sequence[Row]) -> None:
+def _require_context(policy: LoadedModel, rows: StoredRows) -> None:
     context = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None)
-    longest = max(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
+    longest = int(rows.tokens.max())
     if context and longest > context:
         raise ModelError(
             f"{policy.identity.name_or_path}: takes {context:,} tokens, but the longest row has "

@@ -13,11 +13,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from thumbs.config import Config
 from thumbs.core.losses import load_loss
 from thumbs.data.plan import Batch, PlanColumns, PlanSettings, plan_columns, plan_epochs
-from thumbs.data.rows import Row, TokenizedRows, tokenize
+from thumbs.data.rows import StoredRows, texts_of
 from thumbs.data.templates import adopt_template
+from thumbs.data.tokenizing import TokenizedRows, tokenize
 from thumbs.errors import ConfigError, FeedbackError
 from thumbs.evaluate.score import plan_evaluation
 from thumbs.feedback.balance import auto_weights
@@ -28,7 +31,7 @@ from thumbs.files import sha256_file
 from thumbs.loss_table import loss_needs
 from thumbs.models.load import ModelIdentity, load_tokenizer
 from thumbs.progress import console
-from thumbs.scoring.reference import PlannedSequences, planned_sequences
+from thumbs.scoring.planned import PlannedSequences, planned_sequences
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,15 @@ class Prepared:
     excluded: int
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> StoredRows:
         return self.tokenized.rows
 
     def sha256(self) -> str:
         """A hash of every row and of every epoch's batches, in order."""
         digest = hashlib.sha256()
-        for row in self.rows:
-            digest.update(repr((row.key, row.desirable, float(row.weight))).encode())
-            for numbers in (row.prompt_ids, row.completion_ids, row.loss_mask):
-                digest.update(len(numbers).to_bytes(8, "little") + array("q", numbers).tobytes())
+        for name, column in sorted(self.rows.arrays().items()):
+            digest.update(f"{name} {len(column)}\n".encode())
+            digest.update(np.ascontiguousarray(column).data)
         for batch in (batch for epoch in self.epochs for batch in epoch):
             for group in batch.groups:
                 pairs = tuple(row for pair in group.mismatched for row in pair)
@@ -75,14 +77,7 @@ def prepare(feedback: Path, config: Config, today: date) -> Prepared:
     tokenizer = load_tokenizer(config.model)
     adopt_template(config.data.chat_template, tokenizer)
     tokenized = tokenize_records(records, config, today, tokenizer=tokenizer)
-    conversations = {row.conversation for row in tokenized.rows}
-    held = {
-        c
-        for c in conversations
-        if split_heldout(c, config.train.seed, config.data.heldout_fraction)
-    }
-    training = [i for i, row in enumerate(tokenized.rows) if row.conversation not in held]
-    heldout = [i for i, row in enumerate(tokenized.rows) if row.conversation in held]
+    training, heldout = _split(tokenized.rows, config)
     columns = plan_columns(tokenized.rows)
     needs = loss_needs(config.loss.name)
     _require_trainable(feedback, config, columns, training)
@@ -110,6 +105,15 @@ def prepare(feedback: Path, config: Config, today: date) -> Prepared:
         _weights_in_force(config, columns, training),
         excluded,
     )
+
+
+def _split(rows: StoredRows, config: Config) -> tuple[list[int], list[int]]:
+    """The rows to train on and those held out."""
+    conversations = texts_of(rows.conversation)
+    seed, fraction = config.train.seed, config.data.heldout_fraction
+    held = {c for c in set(conversations) if split_heldout(c, seed, fraction)}
+    training = [i for i, conversation in enumerate(conversations) if conversation not in held]
+    return training, [i for i, conversation in enumerate(conversations) if conversation in held]
 
 
 def _read(feedback: Path, exclude: str | None) -> tuple[list[Feedback], int]:
@@ -207,7 +211,7 @@ def describe_data(
 ) -> dict[str, Any]:
     """RUN/data.json: the file, every count and drop, the weights, the identity of the reference."""
     rows, training = prepared.rows, prepared.training
-    desirable = sum(rows[i].desirable for i in training)
+    desirable = int(rows.desirable[training].sum())
     excluded = {"excluded": prepared.excluded} if prepared.excluded else {}
     dropped = sum(prepared.tokenized.drops.values())
     unmatched = sum(batch.unmatched for epoch in prepared.epochs for batch in epoch)

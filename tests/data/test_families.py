@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from thumbs.data.chat import RenderedText, render
-from thumbs.data.rows import TokenizedRows, loss_segments, tokenize
 from thumbs.data.templates import BUILT_IN_TEMPLATES, TemplateRefused, load_template
+from thumbs.data.tokenizing import TokenizedRows, loss_segments, tokenize
 from thumbs.feedback.record import Feedback, Message
 from thumbs.models.tiny import train_bpe
 

@@ -6,11 +6,13 @@ from thumbs.config import load_config
 from thumbs.data.plan import plan_columns
 from thumbs.data.rows import Row
 from thumbs.evaluate.score import evaluate_heldout, plan_evaluation
+from thumbs.files import cache_folder
 from thumbs.models.load import ModelIdentity
 from thumbs.models.tiny import tiny_model
-from thumbs.scoring.cache import ScoreCache, cache_folder
+from thumbs.scoring.cache import ScoreCache
 from thumbs.scoring.forward import build_scorer
-from thumbs.scoring.reference import ReferenceValues, planned_sequences, reference_pass
+from thumbs.scoring.planned import planned_sequences
+from thumbs.scoring.reference import ReferenceValues, reference_pass
 
 
 def make_rows() -> list[Row]:

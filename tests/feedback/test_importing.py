@@ -3,14 +3,15 @@
 import gzip
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
 import pytest
 import zstandard
 
-from thumbs.data.rows import Row, loss_segments, tokenize
+from thumbs.data.rows import Row
+from thumbs.data.tokenizing import loss_segments, tokenize
 from thumbs.errors import FeedbackError
 from thumbs.feedback.file import read_feedback
 from thumbs.feedback.importing import import_feedback
@@ -80,7 +81,7 @@ def test_loss_is_on_the_calls_and_words_of_an_imported_answer_not_on_results(
     ]
 
 
-def tokenise(records: list[Feedback], template: str | None = None) -> list[Row]:
+def tokenise(records: list[Feedback], template: str | None = None) -> Sequence[Row]:
     tokenizer = train_bpe([], 261, chat_template=template) if template else BYTES
     return tokenize(
         records,

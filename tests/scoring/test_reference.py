@@ -15,16 +15,11 @@ from thumbs.data.rows import Row
 from thumbs.errors import RunError
 from thumbs.models.load import ModelIdentity, weight_sha256
 from thumbs.models.tiny import tiny_model
-from thumbs.scoring import reference
+from thumbs.scoring import planned as planned_module
 from thumbs.scoring.cache import ScoreCache
 from thumbs.scoring.forward import Scorer, TokenLogps, build_scorer
-from thumbs.scoring.reference import (
-    PlannedSequences,
-    freeze_reference,
-    planned_sequences,
-    read_frozen_reference,
-    reference_pass,
-)
+from thumbs.scoring.planned import PlannedSequences, TokenSequence, planned_sequences
+from thumbs.scoring.reference import freeze_reference, read_frozen_reference, reference_pass
 
 
 class CountingScorer(Scorer):
@@ -48,7 +43,7 @@ class CountingScorer(Scorer):
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference, "CHUNK_TOKENS", 60)
+    monkeypatch.setattr(planned_module, "CHUNK_TOKENS", 60)
 
 
 @pytest.fixture
@@ -80,8 +75,17 @@ def batches_of(rows: Sequence[Row], seed: int = 0) -> list[Batch]:
     return plan_epochs(plan_columns(rows), range(len(rows)), settings)[0]
 
 
-def as_sequences(planned: PlannedSequences) -> list[list[reference.TokenSequence]]:
-    return [[planned.sequences[i] for i in chunk] for chunk in planned.chunks]
+def as_sequences(planned: PlannedSequences) -> list[list[TokenSequence]]:
+    return [planned.sequences(chunk) for chunk in planned.chunks]
+
+
+def in_order(planned: PlannedSequences) -> list[TokenSequence]:
+    return planned.sequences(range(len(planned)))
+
+
+def pairs_of(rows: Sequence[Row], batches: Sequence[Batch]) -> list[tuple[int, int]]:
+    own = [(i, i) for i in range(len(rows))]
+    return [*own, *(pair for b in batches for g in b.groups for pair in g.mismatched)]
 
 
 def test_each_distinct_sequence_is_planned_once_by_hand() -> None:
@@ -90,19 +94,20 @@ def test_each_distinct_sequence_is_planned_once_by_hand() -> None:
     planned = planned_sequences(rows, [Batch((Group((0, 1, 2, 3), pairs, 0),))])
     # By prompt: 8 9 with all that follows it has 5 tokens, 5 has 4; longer completions first.
     # Rows 0 and 2 are one sequence; (8 9 | 6 7) is row 1's own and a pair's.
-    assert planned.sequences == [
+    assert in_order(planned) == [
         *(((8, 9), (6, 7)), ((8, 9), (4,))),
         *(((5,), (6, 7)), ((5,), (4,))),
     ]
     own = {(0, 0): 2, (1, 1): 0, (2, 2): 2, (3, 3): 1}
-    assert planned.place == {**own, (0, 3): 3, (2, 3): 3, (1, 2): 0, (3, 0): 0}
-    assert planned.num_tokens == 4 + 3 + 3 + 2
+    places = {**own, (0, 3): 3, (2, 3): 3, (1, 2): 0, (3, 0): 0}
+    assert {pair: planned.place[pair] for pair in places} == places
+    assert planned.tokens.tolist() == [4, 3, 3, 2]
 
 
 def test_chunks_cover_every_sequence_in_order_and_close_between_prompts() -> None:
     rows = some_rows(30)
     planned = planned_sequences(rows, batches_of(rows))
-    assert [i for c in planned.chunks for i in c] == list(range(len(planned.sequences)))
+    assert [i for c in planned.chunks for i in c] == list(range(len(planned)))
     chunks = as_sequences(planned)
     assert len(chunks) > 3
     for before, after in pairwise(chunks):
@@ -112,7 +117,7 @@ def test_chunks_cover_every_sequence_in_order_and_close_between_prompts() -> Non
         assert tokens_of(before) >= 60 > tokens_of(before) - tokens_of(last)
 
 
-def tokens_of(sequences: Sequence[reference.TokenSequence]) -> int:
+def tokens_of(sequences: Sequence[TokenSequence]) -> int:
     return sum(map(len, {prompt for prompt, _ in sequences})) + sum(len(c) for _, c in sequences)
 
 
@@ -129,7 +134,7 @@ def test_every_score_is_the_models_own(model: Any, tmp_path: Path) -> None:
     rows = some_rows()
     planned = planned_sequences(rows, batches_of(rows))
     scores = reference_pass(build_scorer(model), planned, ScoreCache(tmp_path), identity(model))
-    for (prompt, completion), score in zip(planned.sequences, scores, strict=True):
+    for (prompt, completion), score in zip(in_order(planned), scores, strict=True):
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([[*prompt, *completion]])).logits[0]
         logps = torch.log_softmax(logits, dim=-1)[len(prompt) - 1 : -1]  # (T, V)
@@ -140,7 +145,7 @@ def test_every_score_is_the_models_own(model: Any, tmp_path: Path) -> None:
 def test_an_interrupted_pass_goes_on_where_it_stopped(model: Any, tmp_path: Path) -> None:
     rows = some_rows()
     planned = planned_sequences(rows, batches_of(rows))
-    first, total = len(planned.chunks[0]), len(planned.sequences)
+    first, total = len(planned.chunks[0]), len(planned)
     cache = ScoreCache(tmp_path / "cache")
     stopped = CountingScorer(model)
     stopped.limit = first  # one chunk goes through, the second is stopped
@@ -163,8 +168,37 @@ def test_a_second_run_scores_nothing_and_says_so(
     second = CountingScorer(model)
     reference_pass(second, planned, ScoreCache(tmp_path), identity(model))
     assert second.scored == 0
-    n = len(planned.chunks)
-    assert f"{n} of {n} chunks from the cache" in capsys.readouterr().err
+    n = len(planned)
+    assert f"{n} of {n} sequences from the cache" in capsys.readouterr().err
+
+
+def test_a_run_with_another_seed_scores_only_what_no_run_has_scored(
+    model: Any, tmp_path: Path
+) -> None:
+    rows = some_rows()
+    plans = [planned_sequences(rows, batches_of(rows, seed)) for seed in range(3)]
+    known: set[TokenSequence] = set()
+    for planned in plans:
+        scorer = CountingScorer(model)
+        reference_pass(scorer, planned, ScoreCache(tmp_path), identity(model))
+        assert scorer.scored == len(set(in_order(planned)) - known)
+        known |= set(in_order(planned))
+    assert scorer.scored <= len(rows)  # at most the pairs, none of the rows' own
+
+
+def test_what_other_plans_scored_changes_no_bytes_of_what_this_plan_scored(
+    model: Any, tmp_path: Path
+) -> None:
+    rows = some_rows()
+    ours, theirs = (planned_sequences(rows, batches_of(rows, seed)) for seed in (0, 1))
+    scorer, cache = build_scorer(model), ScoreCache(tmp_path)
+    first = reference_pass(scorer, ours, cache, identity(model))
+    reference_pass(scorer, theirs, cache, identity(model))
+    again = reference_pass(scorer, ours, cache, identity(model))
+    assert torch.equal(first.flat, again.flat)
+    alone = reference_pass(scorer, theirs, ScoreCache(tmp_path / "other"), identity(model))
+    after = reference_pass(scorer, theirs, cache, identity(model))
+    torch.testing.assert_close(after.flat, alone.flat, rtol=0.0, atol=1e-5)
 
 
 def test_a_damaged_chunk_is_scored_again_and_only_that_one(model: Any, tmp_path: Path) -> None:
@@ -217,7 +251,7 @@ def test_pitfall_18_cached_values_are_float32_and_the_log_ratio_starts_at_zero(
     path = tmp_path / "values.safetensors"
     freeze_reference(path, planned, scores)
     values = read_frozen_reference(path, planned)
-    for x, y in planned.place:
+    for x, y in pairs_of(rows, batches_of(rows)):
         # Alone in its forward, unlike in the pass: re-batching may cost 1e-4 nats in float32.
         with torch.no_grad():
             policy = scorer([rows[x].prompt_ids], [rows[y].completion_ids], [0]).logps[0]
@@ -232,8 +266,11 @@ def test_frozen_values_are_those_of_the_pass(model: Any, tmp_path: Path) -> None
     path = tmp_path / "run" / "reference" / "values.safetensors"
     freeze_reference(path, planned, scores)
     values = read_frozen_reference(path, planned)
-    for pair, place in planned.place.items():
-        assert torch.equal(values[pair], scores[place])
+    for pair in pairs_of(rows, batches_of(rows)):
+        assert torch.equal(values[pair], scores[planned.place[pair]])
+    pairs = pairs_of(rows, batches_of(rows))
+    with pytest.raises(KeyError):
+        values[next((0, y) for y in range(len(rows)) if (0, y) not in pairs)]
 
 
 def test_frozen_values_of_another_plan_are_refused(model: Any, tmp_path: Path) -> None:

@@ -19,11 +19,13 @@ from thumbs.core.losses import LossInputs, LossTerms, kto
 from thumbs.data.plan import Batch, Group, PlanSettings, plan_columns, plan_epochs
 from thumbs.data.rows import Row
 from thumbs.errors import NonFiniteError
+from thumbs.files import cache_folder
 from thumbs.models.load import ModelIdentity
 from thumbs.models.tiny import tiny_model
-from thumbs.scoring.cache import ScoreCache, cache_folder
+from thumbs.scoring.cache import ScoreCache
 from thumbs.scoring.forward import Scorer, build_scorer
-from thumbs.scoring.reference import ReferenceValues, planned_sequences, reference_pass
+from thumbs.scoring.planned import planned_sequences
+from thumbs.scoring.reference import ReferenceValues, reference_pass
 from thumbs.train.ranks import ALONE, Ranks, Share, divide
 from thumbs.train.step import StepResult, StepSettings, TrainingData, train_step
 

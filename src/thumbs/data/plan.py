@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from thumbs.data.rows import Row
+from thumbs.data.rows import Row, store_rows, texts_of
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,15 @@ class PlanSettings:
 
 def plan_columns(rows: Sequence[Row]) -> PlanColumns:
     """The columns of `rows`, numbering distinct prompts and completions by their token ids."""
-    prompts: dict[tuple[int, ...], int] = {}
-    texts: dict[tuple[int, ...], int] = {}
+    stored = store_rows(rows)
     return PlanColumns(
-        key=tuple(row.key for row in rows),
-        prompt=np.array([prompts.setdefault(r.prompt_ids, len(prompts)) for r in rows], np.int64),
-        text=np.array([texts.setdefault(r.completion_ids, len(texts)) for r in rows], np.int64),
-        prompt_tokens=np.array([len(row.prompt_ids) for row in rows], np.int64),
-        completion_tokens=np.array([len(row.completion_ids) for row in rows], np.int64),
-        desirable=np.array([row.desirable for row in rows], np.bool_),
-        weight=np.array([row.weight for row in rows], np.float64),
+        key=tuple(texts_of(stored.key)),
+        prompt=stored.prompt.astype(np.int64),
+        text=stored.text.astype(np.int64),
+        prompt_tokens=stored.prompt_tokens,
+        completion_tokens=stored.completion_tokens,
+        desirable=stored.desirable,
+        weight=stored.weight,
     )
 
 

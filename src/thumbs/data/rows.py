@@ -1,39 +1,23 @@
-"""Feedback records to rows of token ids, cut to a length, with nothing dropped or cut uncounted.
+"""A tokenised record, and many of them as columns: a row costs its tokens and little more.
 
-In: records, a tokenizer, the limits. Out: rows, and how many were changed or dropped, by reason.
-Must not know: batches, models, losses.
+In: rows, one at a time. Out: the same rows, made again from the columns where they are asked for.
+Must not know: records, tokenizers, batches.
+
+A Python tuple takes 36 bytes for a token id that is not shared; a column takes 4. Equal prompts are
+kept once. Legend: n rows, P distinct prompts, Q distinct completions.
 """
 
 import hashlib
-from collections import Counter
+from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import date
-from itertools import groupby
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
-from thumbs.data.chat import RenderedText, render
-from thumbs.data.templates import TemplateRefused, adds_bos, load_template
-from thumbs.data.tokens import Setting, Tokens, encode
-from thumbs.data.truncation import (
-    COMPLETION_CUT,
-    DESIRABLE_CUT,
-    EMPTY_COMPLETION,
-    TEMPLATE_REFUSED,
-    TOO_LONG,
-    Dropped,
-    fit,
-)
-from thumbs.errors import FeedbackError, ModelError
-from thumbs.feedback.record import Feedback, is_blank
-from thumbs.progress import progress_bar
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-_CHUNK = 256  # records tokenised in one call
+DIGEST_BYTES = 16  # two of 2^32 texts have equal digests with a probability of 2^-65
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,171 +41,196 @@ class Row:
     cut: bool
 
 
-@dataclass(frozen=True, slots=True)
-class TokenizedRows:
-    """Rows in the order of their records.
+@dataclass(frozen=True)
+class Parts:
+    """Pieces of different lengths in one array, one after the other.
 
-    counts: reason -> rows that were kept but changed. drops: reason -> records without a row.
-    refusals: what the template said of records it refused -> how many.
+    ends: (number of pieces + 1,) from 0: piece i is flat[ends[i] : ends[i + 1]].
     """
 
-    rows: list[Row]
-    counts: dict[str, int]
-    drops: dict[str, int]
-    refusals: dict[str, int]
+    flat: NDArray[Any]
+    ends: NDArray[np.int64]
+
+    def __getitem__(self, i: int) -> NDArray[Any]:
+        return self.flat[self.ends[i] : self.ends[i + 1]]
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.diff(self.ends)
 
 
-def tokenize(
-    records: Iterable[Feedback],
-    tokenizer: "PreTrainedTokenizerBase",
-    *,
-    max_tokens: int,
-    min_completion_tokens: int,
-    chat_template: str | None,
-    keep_cut: bool,
-    today: date,
-) -> TokenizedRows:
-    """Turn records into rows of at most `max_tokens` tokens.
+@dataclass(frozen=True, eq=False)
+class StoredRows(Sequence[Row]):
+    """Rows as columns; `rows[i]` makes a `Row` of them.
 
-    What is too long loses, in this order: whole oldest turns (system messages stay), the left of
-    the first remaining user message (of the prompt, if that is a string), the right of the
-    completion down to `min_completion_tokens`. Rows of one prompt keep one prompt.
-
-    Args:
-        chat_template: see `templates.load_template`.
-        keep_cut: keep desirable rows whose completion was cut.
-        today: the date templates print.
-
-    Raises:
-        FeedbackError: no row is left.
-        ConfigError: messages without a template.
-        ModelError: a tokenizer that gives no character offsets or has no token to end with.
+    prompt, text: which distinct prompt or completion a row has, numbered by first use.
+    prompts, completions, loss: token ids by distinct prompt and by row; the loss mask by row.
+    prompt_digest, text_digest: (P, 16), (Q, 16) hashes of the token ids.
+    key, record_id, conversation: UTF-8 by row.
     """
-    setting = Setting(
-        tokenizer=_fast(tokenizer),
-        template=load_template(chat_template, tokenizer, today=today),
-        bos_ids=tuple(tokenizer("x").input_ids[:1]) if adds_bos(tokenizer) else (),
-        max_tokens=max_tokens,
-        min_completion_tokens=max(1, min_completion_tokens),
-        keep_cut=keep_cut,
-    )
-    kept, outcomes = list(records), list[Tokens | Dropped]()
-    with progress_bar("tokenising", len(kept), "records") as bar:
-        for start in range(0, len(kept), _CHUNK):
-            outcomes += _encode_chunk(kept[start : start + _CHUNK], setting)
-            bar.advance(len(outcomes) - start)
-    _fit_prompts(kept, outcomes, setting)
 
-    rows: list[Row] = []
-    seen: Counter[str] = Counter()
-    counts: Counter[str] = Counter()
-    for record, outcome in zip(kept, outcomes, strict=True):
-        if isinstance(outcome, Tokens):
-            rows.append(_row(record, outcome, seen))
-            counts.update(outcome.notes)
-    dropped = [outcome for outcome in outcomes if isinstance(outcome, Dropped)]
-    if not rows:
-        raise FeedbackError(_no_row_left(dropped, max_tokens))
-    return TokenizedRows(
-        rows,
-        counts=dict(counts),
-        drops=dict(Counter(drop.reason for drop in dropped)),
-        refusals=dict(Counter(drop.detail for drop in dropped if drop.detail)),
-    )
+    prompt: NDArray[np.int32]  # (n,)
+    text: NDArray[np.int32]  # (n,)
+    prompts: Parts  # int32
+    completions: Parts  # int32
+    loss: NDArray[np.bool_]  # as completions.flat
+    prompt_digest: NDArray[np.uint8]
+    text_digest: NDArray[np.uint8]
+    desirable: NDArray[np.bool_]  # (n,)
+    weight: NDArray[np.float64]  # (n,)
+    cut: NDArray[np.bool_]  # (n,)
+    key: Parts
+    record_id: Parts
+    conversation: Parts
 
+    def __len__(self) -> int:
+        return len(self.prompt)
 
-def loss_segments(row: Row, tokenizer: "PreTrainedTokenizerBase") -> list[tuple[str, bool]]:
-    """Decode a row as (text, carries loss) pieces: the prompt, then runs of the completion."""
-    pieces = [(_decode(row.prompt_ids, tokenizer), False)]
-    for carries_loss, run in groupby(
-        zip(row.completion_ids, row.loss_mask, strict=True), key=lambda pair: pair[1]
-    ):
-        pieces.append((_decode([token for token, _ in run], tokenizer), carries_loss))
-    return pieces
-
-
-def _encode_chunk(records: Sequence[Feedback], setting: Setting) -> list[Tokens | Dropped]:
-    """Render and tokenise records in one call of the tokenizer; lengths are not looked at."""
-    texts = [_text_of(record, setting) for record in records]
-    encoded = iter(encode([t for t in texts if isinstance(t, RenderedText)], setting))
-    return [text if isinstance(text, Dropped) else next(encoded) for text in texts]
-
-
-def _fit_prompts(
-    records: Sequence[Feedback], outcomes: list[Tokens | Dropped], setting: Setting
-) -> None:
-    """Replace tokens by tokens that fit, the rows of each prompt together."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for i, outcome in enumerate(outcomes):
-        if isinstance(outcome, Tokens):
-            groups.setdefault(outcome.prompt_ids, []).append(i)
-    with progress_bar("cutting to length", len(groups), "prompts") as bar:
-        for group in groups.values():
-            tokens = [row for i in group if isinstance(row := outcomes[i], Tokens)]
-            fitted = fit([records[i] for i in group], tokens, setting)
-            for i, outcome in zip(group, fitted, strict=True):
-                outcomes[i] = outcome
-            bar.advance()
-
-
-def _text_of(record: Feedback, setting: Setting) -> RenderedText | Dropped:
-    if is_blank(record.completion):
-        return Dropped(EMPTY_COMPLETION)
-    try:
-        return render(record, setting.tokenizer, setting.template)
-    except TemplateRefused as error:
-        return Dropped(TEMPLATE_REFUSED, str(error))
-
-
-def _fast(tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
-    if not tokenizer.is_fast:
-        raise ModelError(
-            f"model.tokenizer: {tokenizer.name_or_path!r} is a slow tokenizer, which cannot say "
-            "which characters a token covers; name one with a tokenizer.json"
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        i = range(len(self))[index]
+        begin, end = self.completions.ends[i], self.completions.ends[i + 1]
+        return Row(
+            text_at(self.key, i),
+            tuple(self.prompts[int(self.prompt[i])].tolist()),
+            tuple(self.completions[i].tolist()),
+            tuple(self.loss[begin:end].tolist()),
+            bool(self.desirable[i]),
+            float(self.weight[i]),
+            text_at(self.record_id, i),
+            text_at(self.conversation, i),
+            bool(self.cut[i]),
         )
-    return tokenizer
+
+    @property
+    def prompt_tokens(self) -> NDArray[np.int64]:
+        """(n,) tokens of each row's prompt."""
+        return self.prompts.lengths[self.prompt]
+
+    @property
+    def completion_tokens(self) -> NDArray[np.int64]:
+        """(n,) tokens of each row's completion."""
+        return self.completions.lengths
+
+    @property
+    def tokens(self) -> NDArray[np.int64]:
+        """(n,) tokens of each row."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Every column by name; `from_arrays` takes them back."""
+        found: dict[str, NDArray[Any]] = {}
+        for field in fields(self):
+            column = getattr(self, field.name)
+            if isinstance(column, Parts):
+                found[field.name], found[f"{field.name}.ends"] = column.flat, column.ends
+            else:
+                found[field.name] = column
+        return found
+
+    @staticmethod
+    def from_arrays(arrays: dict[str, NDArray[Any]]) -> "StoredRows":
+        """The rows whose `arrays()` these are.
+
+        Raises:
+            KeyError: a column is missing.
+        """
+        columns: dict[str, Any] = {}
+        for field in fields(StoredRows):
+            flat, ends = arrays[field.name], arrays.get(f"{field.name}.ends")
+            columns[field.name] = flat if ends is None else Parts(flat, ends)
+        return StoredRows(**columns)
 
 
-def _row(record: Feedback, tokens: Tokens, seen: Counter[str]) -> Row:
-    """The row of a record; `seen` counts equal rows and is advanced."""
-    digest = hashlib.sha256()
-    for part in (tokens.prompt_ids, tokens.completion_ids, tokens.loss_mask):
-        digest.update(np.asarray([len(part), *part], "<i8").tobytes())
-    digest.update(f"{record.label} {record.weight!r}".encode())
-    content = digest.hexdigest()[:32]
-    seen[content] += 1
-    return Row(
-        key=f"{content}:{seen[content] - 1}",
-        prompt_ids=tokens.prompt_ids,
-        completion_ids=tokens.completion_ids,
-        loss_mask=tokens.loss_mask,
-        desirable=record.label,
-        weight=record.weight,
-        record_id=record.id,
-        conversation=record.conversation,
-        cut=COMPLETION_CUT in tokens.notes,
+def store_rows(rows: Iterable[Row]) -> StoredRows:
+    """The rows as columns; columns are returned as they are."""
+    if isinstance(rows, StoredRows):
+        return rows
+    numbered_prompts, numbered_texts = _Numbers(), _Numbers()
+    prompts, completions, masks = _Pieces("i"), _Pieces("i"), array("b")
+    names = {name: _Pieces("B") for name in ("key", "record_id", "conversation")}
+    prompt, text = array("i"), array("i")
+    desirable, cut, weight = array("b"), array("b"), array("d")
+    for row in rows:
+        before, after = array("i", row.prompt_ids), array("i", row.completion_ids)
+        prompt.append(numbered_prompts.number(before))
+        text.append(numbered_texts.number(after))
+        if prompt[-1] == len(prompts):
+            prompts.add(before)
+        completions.add(after)
+        masks.extend(row.loss_mask)
+        desirable.append(row.desirable)
+        weight.append(row.weight)
+        cut.append(row.cut)
+        for name, pieces in names.items():
+            pieces.add(array("B", getattr(row, name).encode()))
+    return StoredRows(
+        prompt=_column(prompt, np.int32),
+        text=_column(text, np.int32),
+        prompts=prompts.parts(np.int32),
+        completions=completions.parts(np.int32),
+        loss=_column(masks, np.bool_),
+        prompt_digest=numbered_prompts.digests(),
+        text_digest=numbered_texts.digests(),
+        desirable=_column(desirable, np.bool_),
+        weight=_column(weight, np.float64),
+        cut=_column(cut, np.bool_),
+        **{name: pieces.parts(np.uint8) for name, pieces in names.items()},
     )
 
 
-def _decode(ids: Sequence[int], tokenizer: "PreTrainedTokenizerBase") -> str:
-    return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+def text_at(column: Parts, i: int) -> str:
+    """The i-th text of a column of UTF-8."""
+    return column[i].tobytes().decode()
 
 
-def _no_row_left(dropped: Sequence[Dropped], max_tokens: int) -> str:
-    """Say why every record was dropped, and what to change."""
-    if not dropped:
-        return "data: the feedback holds no record; at least 1 is needed"
-    drops = Counter(drop.reason for drop in dropped)
-    refusal = next((drop.detail for drop in dropped if drop.detail), "")
-    reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(drops.items()))
-    advice = []
-    if TOO_LONG in drops or DESIRABLE_CUT in drops:
-        advice.append(f"raise data.max_tokens (now {max_tokens})")
-    if DESIRABLE_CUT in drops:
-        advice.append("or set data.keep_cut=true")
-    if refusal:
-        advice.append(f"or set another data.chat_template ({refusal})")
-    text = " ".join(advice).removeprefix("or ")
-    return (
-        f"data: no row is left of {drops.total()} records: {reasons}; {text or 'see thumbs check'}"
-    )
+def texts_of(column: Parts) -> list[str]:
+    """Every text of a column of UTF-8."""
+    content, ends = column.flat.tobytes(), column.ends.tolist()
+    return [content[a:b].decode() for a, b in pairwise(ends)]
+
+
+class _Pieces:
+    """Pieces that are put one behind the other; `code` is that of Python's arrays."""
+
+    def __init__(self, code: str) -> None:
+        self.flat = array(code)
+        self.ends = array("q", [0])
+
+    def add(self, piece: "array[int]") -> None:
+        self.flat.extend(piece)
+        self.ends.append(len(self.flat))
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def parts(self, dtype: Any) -> Parts:
+        return Parts(_column(self.flat, dtype), _column(self.ends, np.int64))
+
+
+class _Numbers:
+    """Lists of token ids, numbered by first use, equal ones alike."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[bytes, int] = {}
+
+    def number(self, ids: "array[int]") -> int:
+        digest = hashlib.sha256(ids.tobytes()).digest()[:DIGEST_BYTES]
+        return self._numbers.setdefault(digest, len(self._numbers))
+
+    def digests(self) -> NDArray[np.uint8]:
+        """(distinct, 16)"""
+        return np.frombuffer(b"".join(self._numbers), np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+def _column(values: "array[Any]", dtype: Any) -> NDArray[Any]:
+    """The array's own memory, seen as `dtype` of the same width."""
+    return np.frombuffer(values, dtype) if len(values) else np.zeros(0, dtype)

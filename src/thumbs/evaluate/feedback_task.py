@@ -8,14 +8,16 @@ from typing import Any
 
 from thumbs.config import Config, ModelConfig
 from thumbs.data.plan import plan_columns
-from thumbs.data.rows import tokenize
+from thumbs.data.tokenizing import tokenize
 from thumbs.evaluate.heldout import HeldoutMetrics
 from thumbs.evaluate.score import evaluate_heldout, plan_evaluation
 from thumbs.feedback.record import Feedback
+from thumbs.files import cache_folder
 from thumbs.models.load import load_model, load_tokenizer, pick_device
-from thumbs.scoring.cache import ScoreCache, cache_folder
+from thumbs.scoring.cache import ScoreCache
 from thumbs.scoring.forward import build_scorer
-from thumbs.scoring.reference import ReferenceValues, planned_sequences, reference_pass
+from thumbs.scoring.planned import planned_sequences
+from thumbs.scoring.reference import ReferenceValues, reference_pass
 
 
 def evaluate_feedback(

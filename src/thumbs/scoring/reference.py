@@ -5,55 +5,52 @@ completion token, cached by content and frozen into the run. After the pass no r
 needed: the step reads values only.
 """
 
-import hashlib
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from thumbs.data.plan import Batch
-from thumbs.data.rows import Row
 from thumbs.errors import Interrupted, RunError
 from thumbs.files import write_bytes
 from thumbs.models.load import ModelIdentity
 from thumbs.progress import progress_bar
 from thumbs.scoring.cache import ScoreCache, tensor_sha256
 from thumbs.scoring.forward import Scorer, score_in_micro_batches
+from thumbs.scoring.planned import Places, PlannedSequences
 from thumbs.scoring.tree import TREE_TOKENS
 from thumbs.stopping import stopping_after
 
-CHUNK_TOKENS = 16_384  # tokens scored between two commits to the cache
 FORWARD_TOKENS = 4_096  # padded tokens of one forward; part of what a chunk's bytes depend on
 
-TokenSequence = tuple[tuple[int, ...], tuple[int, ...]]  # (prompt ids, completion ids)
 
+class TokenScores(Sequence[Tensor]):
+    """The log-probs of many completions in one tensor; `scores[i]` is a view of it.
 
-@dataclass(frozen=True)
-class PlannedSequences:
-    """The distinct (prompt, completion) sequences of a plan, in chunks that only depend on it.
-
-    place maps (row of the prompt, row of the completion) to a position in `sequences`.
+    flat: (all tokens,) float32. ends: (number of completions + 1,) from 0.
     """
 
-    sequences: list[TokenSequence]
-    chunks: list[range]
-    place: dict[tuple[int, int], int]
+    def __init__(self, flat: Tensor, ends: NDArray[np.int64]) -> None:
+        self.flat = flat
+        self.ends = ends
 
-    @property
-    def num_tokens(self) -> int:
-        return sum(len(prompt) + len(completion) for prompt, completion in self.sequences)
+    def __len__(self) -> int:
+        return len(self.ends) - 1
 
-    def sha256(self) -> str:
-        """A hash of all token ids, in order."""
-        digest = hashlib.sha256()
-        for sequence in self.sequences:
-            _hash_ids(digest, sequence)
-        return digest.hexdigest()
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Tensor]: ...
+    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        i = range(len(self))[index]
+        return self.flat[int(self.ends[i]) : int(self.ends[i + 1])]
 
 
 class ReferenceValues:
@@ -62,9 +59,7 @@ class ReferenceValues:
     sha256: of all values, in the order of the plan.
     """
 
-    def __init__(
-        self, place: dict[tuple[int, int], int], scores: Sequence[Tensor], sha256: str = ""
-    ) -> None:
+    def __init__(self, place: Places, scores: Sequence[Tensor], sha256: str = "") -> None:
         self._place = place
         self._scores = scores
         self.sha256 = sha256
@@ -74,67 +69,57 @@ class ReferenceValues:
         return self._scores[self._place[pair]]
 
 
-def planned_sequences(rows: Sequence[Row], batches: Iterable[Batch]) -> PlannedSequences:
-    """Every (x, y) of `rows` and every (x, y') of `batches`, each distinct one once.
-
-    All that follows one prompt stands together, answers of every epoch among them, so that the
-    prompt is computed once; prompts are ordered by the length of it all, longest first.
-    """
-    own = [(i, i) for i in range(len(rows))]
-    mismatched = [pair for b in batches for group in b.groups for pair in group.mismatched]
-    completions: dict[tuple[int, ...], set[tuple[int, ...]]] = {}
-    for x, y in (*own, *mismatched):
-        completions.setdefault(rows[x].prompt_ids, set()).add(rows[y].completion_ids)
-    size = {prompt: len(prompt) + sum(map(len, found)) for prompt, found in completions.items()}
-    sequences = [
-        (prompt, completion)
-        for prompt in sorted(completions, key=lambda prompt: (-size[prompt], prompt))
-        for completion in sorted(completions[prompt], key=lambda ids: (-len(ids), ids))
-    ]
-    position = {sequence: i for i, sequence in enumerate(sequences)}
-    place = {pair: position[_sequence(rows, pair)] for pair in (*own, *mismatched)}
-    return PlannedSequences(sequences, list(_chunks(sequences)), place)
-
-
 def reference_pass(
     scorer: Scorer, planned: PlannedSequences, cache: ScoreCache, identity: ModelIdentity
-) -> list[Tensor]:
+) -> "TokenScores":
     """Score every planned sequence under the reference, taking what the cache already holds.
 
-    Each chunk is committed whole, so an interrupted pass goes on where it stopped.
+    The cache is shared by all runs with this reference, whatever their seed, epochs and batches: of
+    each chunk only the sequences that no run has scored are computed, together, and committed
+    whole. So an interrupted pass goes on where it stopped.
+
+    A sequence is scored beside others, which may move its last bits. So the same plan on the same
+    machine gives the same bytes from an empty cache, and again from a cache that this plan filled,
+    also after an interruption; where other plans filled a part of it before, values agree to
+    rounding. Either way a run freezes what it uses.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; the chunk in hand was finished.
         OutputError: there is no room in the cache.
     """
-    scores: list[Tensor] = []
+    known = cache.of(_how(scorer, identity))
+    digests, lengths, tokens = planned.digests(), planned.lengths, planned.tokens
+    places = known.look_up(digests)
+    scores = TokenScores(torch.empty(int(lengths.sum())), _ends(lengths))
     from_cache = 0
     with (
         stopping_after("this part of the reference pass") as stop,
-        progress_bar("reference pass", planned.num_tokens, "tokens") as bar,
+        progress_bar("reference pass", int(tokens.sum()), "tokens") as bar,
     ):
         for number, chunk in enumerate(planned.chunks, 1):
-            sequences = [planned.sequences[i] for i in chunk]
-            key = _chunk_key(sequences, scorer, identity)
-            lengths = [len(completion) for _, completion in sequences]
-            values = cache.get(key, lengths)
-            from_cache += values is not None
-            if values is None:
+            found = {i: known.read(int(places[i]), int(lengths[i])) for i in chunk}
+            missing = [i for i in chunk if found[i] is None]
+            from_cache += len(chunk) - len(missing)
+            if missing:
+                sequences = planned.sequences(missing)
                 scored = score_in_micro_batches(scorer, sequences, max_tokens=FORWARD_TOKENS)
                 values = [score.float().cpu() for score in scored]
-                cache.put(key, values)
-            scores += values
-            tokens = sum(len(p) + len(c) for p, c in sequences)
-            bar.advance(tokens, f"{from_cache} of {len(planned.chunks)} chunks from the cache")
+                known.put(digests[missing], values)
+                found.update(zip(missing, values, strict=True))
+            for i, value in found.items():
+                assert value is not None, "scored just now"
+                scores[i].copy_(value)
+            told = f"{from_cache:,} of {len(planned):,} sequences from the cache"
+            bar.advance(int(tokens[chunk.start : chunk.stop].sum()), told)
             if stop.came:
                 done = f"{number} of {len(planned.chunks)} parts"
                 raise Interrupted(f"stopped in the reference pass after {done}")
     return scores
 
 
-def freeze_reference(path: Path, planned: PlannedSequences, scores: Sequence[Tensor]) -> None:
+def freeze_reference(path: Path, planned: PlannedSequences, scores: "TokenScores") -> None:
     """Write the values a run uses into the run; from then on only these are read."""
-    flat = torch.cat(list(scores))
+    flat = scores.flat
     metadata = {"sequences_sha256": planned.sha256(), "sha256": tensor_sha256(flat)}
     write_bytes(path, save({"logps": flat}, metadata=metadata))
 
@@ -162,8 +147,7 @@ def read_frozen_reference(path: Path, planned: PlannedSequences) -> ReferenceVal
             f"{path}: belongs to another plan: the feedback file, the tokenizer or the "
             "configuration changed since the run began. Restore them or start a new run."
         )
-    lengths = [len(c) for _, c in planned.sequences]
-    scores: Sequence[Tensor] = flat.split(lengths)  # type: ignore[no-untyped-call]
+    scores = TokenScores(flat, _ends(planned.lengths))
     return ReferenceValues(planned.place, scores, metadata["sha256"])
 
 
@@ -181,41 +165,16 @@ def _read_verified(path: Path) -> tuple[Tensor, dict[str, str]]:
     return flat, metadata
 
 
-def _sequence(rows: Sequence[Row], pair: tuple[int, int]) -> TokenSequence:
-    return rows[pair[0]].prompt_ids, rows[pair[1]].completion_ids
-
-
-def _chunks(ordered: Sequence[TokenSequence]) -> Iterator[range]:
-    """Runs of sequences that close at the first new prompt after CHUNK_TOKENS tokens.
-
-    A prompt with more answers than fit twice that is cut, too.
-    """
-    begin, tokens = 0, 0
-    for i, (prompt, completion) in enumerate(ordered):
-        is_new = i == begin or prompt != ordered[i - 1][0]
-        if tokens >= (CHUNK_TOKENS if is_new else 2 * CHUNK_TOKENS):
-            yield range(begin, i)
-            begin, tokens, is_new = i, 0, True
-        tokens += len(completion) + (len(prompt) if is_new else 0)
-    if ordered:
-        yield range(begin, len(ordered))
-
-
-def _chunk_key(sequences: Sequence[TokenSequence], scorer: Scorer, identity: ModelIdentity) -> str:
-    """Token ids hold template and truncation; the rest is the model and how it computes."""
+def _how(scorer: Scorer, identity: ModelIdentity) -> str:
+    """What scores depend on beside token ids, which hold template and truncation."""
     attention = scorer.model.config._attn_implementation
     how = (
         *(identity.weight_sha256, identity.dtype, str(scorer.autocast), scorer.head_last),
         *(scorer.device.type, attention, FORWARD_TOKENS, torch.get_num_threads()),
         *(scorer.shares_prompts, TREE_TOKENS),
     )
-    digest = hashlib.sha256(repr(how).encode())
-    for sequence in sequences:
-        _hash_ids(digest, sequence)
-    return digest.hexdigest()
+    return repr(how)
 
 
-def _hash_ids(digest: "hashlib._Hash", sequence: TokenSequence) -> None:
-    for ids in sequence:
-        digest.update(len(ids).to_bytes(8, "little"))
-        digest.update(array("q", ids).tobytes())
+def _ends(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths)])
