@@ -250,6 +250,7 @@ def _load(
         )
     _require_vocabulary(name, model, tokenizer)
     switch_off_dropout(model)
+    _keep_differentiable(model)
     identity = ModelIdentity(name, config.revision, weight_sha256(model), str(model.dtype)[6:])
     placed = model.eval() if config.quantization else model.eval().to(device)
     return LoadedModel(placed, tokenizer, identity)
@@ -294,6 +295,17 @@ def _quantized(config: ModelConfig, device: torch.device) -> dict[str, Any]:
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
     return {"quantization_config": settings, "device_map": {"": device}}
+
+
+def _keep_differentiable(model: torch.nn.Module) -> None:
+    """Keep 4-bit weights in the layout whose product has a gradient.
+
+    In evaluation mode on a CPU with AVX512-BF16 bitsandbytes 0.50.2 (nn/modules.py, Linear4bit)
+    packs them for a kernel that has none: adapters below would silently learn nothing.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
 def _require_quantization(config: ModelConfig) -> None:
