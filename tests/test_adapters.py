@@ -63,15 +63,26 @@ def test_adapters_learn_and_are_evaluated_from_their_folder(
     assert evaluated["margin"] == pytest.approx(result["heldout"]["margin"], rel=1e-3)
 
 
-@pytest.mark.parametrize("settings", ["model.lora.dropout=0.3", "model.lora.init=pissa"])
+# 4-bit weights, 8-bit moments (rank 64: 64 * 64 values reach the least size), recomputed layers.
+SMALLEST = (
+    *("model.quantization=nf4", "model.lora.r=64", "train.optimizer=adamw_8bit"),
+    "train.gradient_checkpointing=true",
+)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [("model.lora.dropout=0.3",), ("model.lora.init=pissa",), SMALLEST],
+    ids=["dropout", "pissa", "smallest"],
+)
 def test_pitfall_22_adapters_stopped_midway_end_with_the_same_bytes(
     tmp_path: Path,
     model: Path,
     feedback: Path,
     monkeypatch: pytest.MonkeyPatch,
-    settings: str,
+    settings: tuple[str, ...],
 ) -> None:
-    changes = (settings, "train.save_every=3", "train.epochs=2")
+    changes = (*settings, "train.save_every=3", "train.epochs=2")
     trained(feedback, model, tmp_path / "whole", *changes)
     done: list[int] = []
 
@@ -88,6 +99,23 @@ def test_pitfall_22_adapters_stopped_midway_end_with_the_same_bytes(
     pipeline.resume_training(tmp_path / "stopped")
     ends = [(tmp_path / name / "model" / ADAPTER).read_bytes() for name in ("whole", "stopped")]
     assert ends[0] == ends[1]
+
+
+def test_four_bit_weights_and_eight_bit_moments_learn_with_shared_prompts(
+    tmp_path: Path, model: Path, feedback: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    result = trained(feedback, model, run, *SMALLEST, "train.epochs=2", "train.save_every=100")
+    assert result["heldout"]["auc"] > 0.9
+    assert "computed with its own prompt" not in capsys.readouterr().err
+    (last,) = (run / "checkpoints").glob(f"step-{result['steps']:06d}")
+    kept = load_file(last / "optimizer.safetensors")
+    moments = {name: t for name, t in kept.items() if name.endswith("/state1")}
+    eight_bit = {name for name, t in moments.items() if t.dtype == torch.uint8}
+    assert eight_bit == {name for name, t in moments.items() if t.numel() >= 4_096}
+    assert eight_bit
+    # Rounding to four bits moves a log-prob by less than 0.3 (test_lora); answers are far shorter.
+    assert read_metrics(run / "metrics.jsonl")[0]["z0_raw"] == pytest.approx(0.0, abs=0.05)
 
 
 def test_dropout_of_adapters_does_not_depend_on_the_micro_batch(

@@ -116,6 +116,18 @@ def test_a_value_is_not_a_group_of_keys() -> None:
         load_config(None, ["loss.beta=1", "loss.beta.deeper=2"])
 
 
+@pytest.mark.parametrize(
+    ("dtype", "reason"), [("bfloat16", "unmoved; set"), ("float64", "which computes in float32")]
+)
+def test_eight_bit_moments_are_refused_beside_a_dtype_they_would_spoil(
+    dtype: str, reason: str
+) -> None:
+    settings = [f"model.dtype={dtype}", "train.optimizer=adamw_8bit"]
+    with pytest.raises(ConfigError, match=reason) as error:
+        load_config(None, settings)
+    assert f"model.dtype is '{dtype}' but train.optimizer is 'adamw_8bit'" in str(error.value)
+
+
 def test_bfloat16_weights_with_plain_adamw_are_refused_by_both_keys_and_the_reason() -> None:
     with pytest.raises(ConfigError) as error:
         load_config(None, ["model.dtype=bfloat16"])

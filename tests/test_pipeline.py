@@ -105,7 +105,11 @@ def test_a_named_template_is_saved_with_the_model_as_it_was_written(
     assert pipeline.evaluate(str(tmp_path / "run"))["feedback"]["n"] == described["heldout_rows"]
 
 
-@pytest.mark.parametrize("settings", [[], BFLOAT16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "settings",
+    [[], BFLOAT16, ["train.optimizer=adamw_8bit"]],
+    ids=["float32", "bfloat16", "8-bit moments"],
+)
 def test_pitfall_22_a_run_stopped_midway_ends_with_the_same_bytes(
     tmp_path: Path,
     model: Path,

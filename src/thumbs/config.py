@@ -97,9 +97,11 @@ class TrainConfig(Stage):
     """Tokens (padding included) of one forward; memory and speed only, never the result."""
     group_prompts: bool = True
     """Rows of one prompt meet in one batch where the label proportion allows."""
-    optimizer: Literal["adamw", "adamw_kahan"] = "adamw"
+    optimizer: Literal["adamw", "adamw_kahan", "adamw_8bit"] = "adamw"
     """adamw_kahan: AdamW that keeps what rounding takes from bfloat16 weights, so that they move as
-    float32 weights do; the same as adamw for float32 weights."""
+    float32 weights do; the same as adamw for float32 weights. adamw_8bit: AdamW with moments of 8
+    bits, those of embeddings and small weights of 32 (arXiv 2110.02861v2; bitsandbytes, extra
+    [quant])."""
     learning_rate: float = Field(default=5e-6, gt=0.0)
     """Peak learning rate. 5e-6 suits 8B parameters; the smaller the model, the higher. Where
     adapters are trained the default is 5e-5."""
@@ -171,12 +173,17 @@ def _contradictions(config: Config) -> Iterator[str]:
     yield from _adapter_contradictions(config)
     data, loss, train = config.data, config.loss, config.train
     in_bfloat16 = config.model.dtype == "bfloat16" and not config.trains_adapters
-    if in_bfloat16 and train.optimizer == "adamw":
+    if in_bfloat16 and train.optimizer != "adamw_kahan":
         yield (
-            "model.dtype is 'bfloat16' but train.optimizer is 'adamw', whose steps at learning "
-            "rates near 5e-6 are smaller than half the spacing of bfloat16 and leave the "
+            f"model.dtype is 'bfloat16' but train.optimizer is {train.optimizer!r}, whose steps at "
+            "learning rates near 5e-6 are smaller than half the spacing of bfloat16 and leave the "
             "weights unmoved; set train.optimizer=adamw_kahan, or model.dtype=auto, which "
             "keeps float32 weights and computes in bfloat16 where the device is good at it"
+        )
+    if config.model.dtype == "float64" and train.optimizer == "adamw_8bit":
+        yield (
+            "model.dtype is 'float64' but train.optimizer is 'adamw_8bit', which computes in "
+            "float32; set train.optimizer=adamw, or model.dtype=auto"
         )
     if data.min_completion_tokens >= data.max_tokens:
         yield (

@@ -55,6 +55,7 @@ from thumbs.runs.rundir import (
     resumable,
     write_json,
 )
+from thumbs.train.optim import require_optimizer
 
 NUM_DEMO_PROBLEMS = 1_000
 
@@ -102,6 +103,7 @@ def train_model(
     with new_run(out) as run:
         _require_whole_model(config.model.name_or_path)
         require_model(config.model)
+        require_optimizer(config.train, pick_device())
         today = datetime.now(UTC).date()
         prepared = prepare(feedback, config, today)
         policy = load_model(config.model, device=pick_device(), seed=config.train.seed)
@@ -132,6 +134,7 @@ def resume_training(path: Path) -> dict[str, Any]:
         finished = finish(run, described.get("weights"))
         if finished is not None:
             return finished
+        require_optimizer(config.train, pick_device())
         feedback = Path(described["feedback"]["path"])
         if not feedback.is_file() or sha256_file(feedback) != described["feedback"]["sha256"]:
             state = "has changed" if feedback.is_file() else "is missing"

@@ -2,17 +2,24 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from thumbs.config import TrainConfig
 from thumbs.errors import CheckpointError
+from thumbs.train.eight_bit import build_adamw_8bit, require_adamw_8bit
 from thumbs.train.kahan import MOMENTS, AdamWKahan, state_names
+
+SHARED = ("qmap1", "qmap2")  # tables that all weights with 8-bit moments look values up in
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """`config.optimizer` over the trainable weights; only matrices are decayed.
+
+    With 8-bit moments those of embeddings keep 32 bits: a step touches few of their rows, which
+    outgrow the rest of their block (arXiv 2110.02861v2, "stable embedding layer").
 
     Source: AdamW, arXiv 1711.05101v3.
     """
@@ -25,7 +32,22 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     ]
     if config.optimizer == "adamw_kahan":
         return AdamWKahan(groups, lr=config.learning_rate, betas=config.betas)
+    if config.optimizer == "adamw_8bit":
+        embeddings = [m.weight for m in model.modules() if isinstance(m, nn.Embedding)]
+        return build_adamw_8bit(
+            groups, lr=config.learning_rate, betas=config.betas, wide=embeddings
+        )
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+
+
+def require_optimizer(config: TrainConfig, device: torch.device) -> None:
+    """Refuse, before any work, an optimizer that does not run on `device`.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if config.optimizer == "adamw_8bit":
+        require_adamw_8bit(device)
 
 
 def learning_rate(step: int, num_steps: int, config: TrainConfig) -> float:
@@ -52,12 +74,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state, as `weight name/moment` -> tensor."""
+    """The optimizer's state, as `weight name/moment` -> tensor.
+
+    Tables that weights share stand under each of them: one file holds no storage twice.
+    """
     return {
-        f"{name}/{moment}": optimizer.state[parameter][moment]
+        f"{name}/{moment}": value.clone() if moment in SHARED else torch.as_tensor(value)
         for name, parameter in model.named_parameters()
         if parameter in optimizer.state
-        for moment in _moments(optimizer, parameter)
+        for moment, value in optimizer.state[parameter].items()
     }
 
 
@@ -76,10 +101,20 @@ def restore_optimizer(
         missing = [moment for moment in moments if f"{name}/{moment}" not in tensors]
         if missing:
             raise CheckpointError(f"the checkpoint holds no {missing[0]} of weight {name!r}")
+        before = optimizer.state[parameter]
         optimizer.state[parameter] = {
-            moment: tensors[f"{name}/{moment}"].to(parameter.device) for moment in moments
+            moment: _as_kept(tensors[f"{name}/{moment}"].to(parameter.device), before.get(moment))
+            for moment in moments
         }
 
 
 def _moments(optimizer: torch.optim.Optimizer, parameter: Tensor) -> tuple[str, ...]:
-    return state_names(parameter) if isinstance(optimizer, AdamWKahan) else MOMENTS
+    if isinstance(optimizer, AdamWKahan):
+        return state_names(parameter)
+    # Moments of 8 bits are allocated with the optimizer; the others are by their first step.
+    return tuple(optimizer.state[parameter]) or MOMENTS
+
+
+def _as_kept(stored: Tensor, before: Any) -> Any:
+    """bitsandbytes counts steps in an int; everything else is a tensor."""
+    return int(stored) if isinstance(before, int) else stored
