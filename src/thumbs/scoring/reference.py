@@ -123,9 +123,7 @@ def reference_pass(
     return scores
 
 
-def _score(
-    scorer: Scorer, sequences: Sequence[TokenSequence], forward_tokens: int
-) -> list[Tensor]:
+def _score(scorer: Scorer, sequences: Sequence[TokenSequence], forward_tokens: int) -> list[Tensor]:
     scored = score_in_micro_batches(scorer, sequences, max_tokens=forward_tokens)
     return [score.float().cpu() for score in scored]
 
