@@ -123,6 +123,7 @@ def _execute(
         budget=budget,
         origin=origin.to_dict(),
         resume=checkpoint,
+        z0_check_every=_z0_check_every(config),
         evaluate=lambda step: _print_heldout(step, heldout(scorer) if prepared.heldout else None),
     )
     after = heldout(scorer) if prepared.heldout else None
@@ -233,6 +234,11 @@ def _reference_values(
         scores = reference_pass(scorer, prepared.planned, ScoreCache(cache_folder()), identity)
         freeze_reference(run.reference, prepared.planned, scores)
     return read_frozen_reference(run.reference, prepared.planned)
+
+
+def _z0_check_every(config: Config) -> int | None:
+    z0 = config.loss.z0
+    return z0.check_every if z0.estimator == "adaptive" else None
 
 
 def _step_settings(config: Config, prepared: Prepared, micro_batch_tokens: int) -> StepSettings:

@@ -4,9 +4,10 @@ In: a policy, the planned batches, the reference's values. Out: the trained poli
 step measured. Reads top to bottom; the caller hands in how to evaluate.
 """
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from thumbs.runs.rundir import RunDir, append_metrics, keep_metrics_until
 from thumbs.scoring.backoff import Budget
 from thumbs.scoring.forward import Scorer
 from thumbs.stopping import stopping_after
+from thumbs.train.adaptive_z0 import Z0Memory, read_memory, step_adaptively
 from thumbs.train.optim import (
     build_optimizer,
     learning_rate,
@@ -42,6 +44,7 @@ class Progress:
     clamped: float = 0.0  # steps whose z0 was clamped, a share of groups counting as a share
     steps_with_z0: int = 0
     last: dict[str, Any] | None = None
+    z0: Z0Memory = field(default_factory=Z0Memory)
 
 
 def train(
@@ -56,11 +59,13 @@ def train(
     origin: Mapping[str, Any],
     resume: Checkpoint | None = None,
     evaluate: Callable[[int], None] | None = None,
+    z0_check_every: int | None = None,
 ) -> Progress:
     """Train `scorer.model` on every batch (or `config.max_steps` of them).
 
     `evaluate(step)` is called every `config.eval_every` steps. `origin` goes into checkpoints.
     `budget`: tokens of one forward; a step that runs out of memory is done again with half.
+    `z0_check_every`: see `adaptive_z0`; None estimates z0 on every step.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint saved.
@@ -90,7 +95,16 @@ def train(
             started = time.perf_counter()
             rate = learning_rate(step, len(schedule), config)
             set_learning_rate(optimizer, rate)
-            result = _step_that_fits(scorer, optimizer, batch, data, settings, budget, step)
+            one_step = functools.partial(
+                _step_that_fits,
+                scorer,
+                optimizer,
+                data=data,
+                settings=settings,
+                budget=budget,
+                step=step,
+            )
+            result, progress.z0 = step_adaptively(one_step, batch, progress.z0, z0_check_every)
             seconds = time.perf_counter() - started
             numbers = {"epoch": epoch, "learning_rate": rate, "seconds": seconds}
             _log(progress, result, run, numbers | {"micro_batch_tokens": budget.tokens})
@@ -177,6 +191,7 @@ def _save(
         "clamped": progress.clamped,
         "steps_with_z0": progress.steps_with_z0,
         "last": progress.last,
+        "z0": asdict(progress.z0),
     }
     checkpoint = Checkpoint(progress.step, policy, tensors, state, origin)
     sync(run.metrics)  # the lines up to this step must not be lost where the checkpoint is not
@@ -190,4 +205,6 @@ def _restore(scorer: Scorer, optimizer: torch.optim.Optimizer, checkpoint: Check
             own[name].copy_(tensor)
     restore_optimizer(scorer.model, optimizer, checkpoint.optimizer)
     torch.set_rng_state(checkpoint.optimizer["rng/torch"])
-    return Progress(checkpoint.step, **checkpoint.state)
+    state = dict(checkpoint.state)
+    z0 = read_memory(state.pop("z0")) if "z0" in state else Z0Memory()
+    return Progress(checkpoint.step, **state, z0=z0)
