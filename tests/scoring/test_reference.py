@@ -18,6 +18,7 @@ from thumbs.models.tiny import tiny_model
 from thumbs.scoring import planned as planned_module
 from thumbs.scoring.cache import ScoreCache
 from thumbs.scoring.forward import Scorer, TokenLogps, build_scorer
+from thumbs.scoring.packed import PromptStates
 from thumbs.scoring.planned import PlannedSequences, TokenSequence, planned_sequences
 from thumbs.scoring.reference import freeze_reference, read_frozen_reference, reference_pass
 
@@ -34,11 +35,21 @@ class CountingScorer(Scorer):
         completions: Sequence[Sequence[int]],
         prompt_of: Sequence[int],
         dropout_seeds: Sequence[int] = (),
+        *,
+        keep_prompts: bool = False,
+        after: PromptStates | None = None,
     ) -> TokenLogps:
         if self.scored + len(completions) > self.limit:
             raise KeyboardInterrupt
         self.scored += len(completions)
-        return super().forward(prompts, completions, prompt_of, dropout_seeds)
+        return super().forward(
+            prompts,
+            completions,
+            prompt_of,
+            dropout_seeds,
+            keep_prompts=keep_prompts,
+            after=after,
+        )
 
 
 @pytest.fixture(autouse=True)

@@ -56,9 +56,11 @@ def model_of(family: str) -> Any:
     return build(config, attn_implementation=attention).eval()
 
 
-def scores_and_gradient(scorer: Scorer, *, share: bool) -> tuple[Tensor, Tensor]:
+def scores_and_gradient(
+    scorer: Scorer, *, share: bool, packs: bool = False
+) -> tuple[Tensor, Tensor]:
     """(C, T) log-probs, and the gradient of a weighted sum of them as one vector."""
-    scorer.shares_prompts = share
+    scorer.shares_prompts, scorer.packs = share, packs
     scorer.zero_grad()
     logps = scorer(PROMPTS, COMPLETIONS, PROMPT_OF).logps
     weights = torch.arange(1, logps.numel() + 1).view(logps.shape) % 7 - 3
@@ -81,12 +83,40 @@ def test_shared_prompts_change_neither_scores_nor_gradient(family: str) -> None:
     assert distance(gradient_shared, gradient_alone) < 1e-5
 
 
-def test_gradient_checkpointing_changes_nothing() -> None:
+@pytest.mark.parametrize("family", sorted({*FAMILIES, *OTHERS} - {"gemma2"}))
+def test_a_row_without_padding_changes_neither_scores_nor_gradient(family: str) -> None:
+    scorer = build_scorer(model_of(family))
+    assert scorer.packs
+    alone, gradient_alone = scores_and_gradient(scorer, share=False)
+    packed, gradient_packed = scores_and_gradient(scorer, share=True, packs=True)
+    assert (packed - alone).abs().max().item() < 1e-4
+    assert distance(gradient_packed, gradient_alone) < 1e-5
+
+
+def test_what_a_row_without_padding_cannot_do_is_done_with_a_mask() -> None:
+    scorer = build_scorer(model_of("gemma2"))  # soft caps in attention
+    assert (scorer.shares_prompts, scorer.packs) == (True, False)
+
+
+@pytest.mark.parametrize("family", sorted({*FAMILIES, *OTHERS} - {"gemma2"}))
+def test_other_completions_go_on_from_what_the_prompts_left(family: str) -> None:
+    scorer = build_scorer(model_of(family))
+    first = scorer(PROMPTS, COMPLETIONS, PROMPT_OF, keep_prompts=True)
+    others, other_prompts = [[7, 8], [*range(90, 120)], [3]], [0, 2, 0]
+    with torch.no_grad():
+        later = scorer(PROMPTS, others, other_prompts, after=first.prompts).logps
+    scorer.packs = scorer.shares_prompts = False
+    expected = scorer(PROMPTS, others, other_prompts).logps
+    assert (later - expected).abs().max().item() < 1e-4
+
+
+@pytest.mark.parametrize("packs", [False, True])
+def test_gradient_checkpointing_changes_nothing(packs: bool) -> None:
     scorer = build_scorer(tiny_model("llama", initializer_range=0.2))
-    expected, gradient_expected = scores_and_gradient(scorer, share=True)
+    expected, gradient_expected = scores_and_gradient(scorer, share=True, packs=packs)
     scorer.model.activation_checkpointing_enable()
     scorer.model.train()
-    logps, gradient = scores_and_gradient(scorer, share=True)
+    logps, gradient = scores_and_gradient(scorer, share=True, packs=packs)
     assert torch.equal(logps, expected)
     assert distance(gradient, gradient_expected) < 1e-6
 
@@ -147,14 +177,24 @@ def test_padding_of_a_forward_is_counted() -> None:
     assert (layout.num_tokens, layout.num_computed) == (17, 20)
 
 
+def test_without_padding_a_budget_holds_what_the_sequences_have() -> None:
+    sequences = [sequence(1, 10, 5), sequence(2, 3, 4), sequence(1, 10, 6), sequence(3, 2, 2)]
+    layout = lay_out(sequences, max_tokens=32, share=True, pad=False)
+    assert layout.forwards == [[0, 2, 1, 3]]  # 10 + 5 + 6, 3 + 4, 2 + 2: 32 in all
+    assert (layout.num_tokens, layout.num_computed) == (32, 32)
+    assert lay_out(sequences, max_tokens=31, share=True, pad=False).forwards == [[0, 2, 1], [3]]
+
+
+@pytest.mark.parametrize("packs", [False, True])
 @pytest.mark.parametrize("max_tokens", [1, 60, 10_000])
-def test_scores_do_not_depend_on_the_budget(max_tokens: int) -> None:
+def test_scores_do_not_depend_on_the_budget(max_tokens: int, packs: bool) -> None:
     scorer = build_scorer(tiny_model("qwen3", initializer_range=0.2))
+    scorer.packs = packs
     sequences: list[tuple[Sequence[int], Sequence[int]]] = [
         (PROMPTS[p], c) for p, c in zip(PROMPT_OF, COMPLETIONS, strict=True)
     ]
     scores = score_in_micro_batches(scorer, sequences, max_tokens=max_tokens)
-    scorer.shares_prompts = False
+    scorer.shares_prompts = scorer.packs = False
     expected = score_in_micro_batches(scorer, sequences, max_tokens=1)
     for score, alone in zip(scores, expected, strict=True):
         torch.testing.assert_close(score, alone, rtol=0.0, atol=1e-5)

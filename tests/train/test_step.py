@@ -198,7 +198,7 @@ def test_pitfall_07_z0_carries_no_gradient_and_its_forward_keeps_no_graph() -> N
     train_step(scorer, optimizer, batch, data, settings(10_000, loss=spy))
     assert len(seen) == 1
     assert not seen[0].requires_grad
-    assert with_gradient == [False, True]  # first (x, y'), then (x, y)
+    assert with_gradient == [True, False]  # the forward of (x, y), then the y' after its prompts
 
 
 def test_pitfall_08_both_score_the_same_mismatched_ids_under_accumulation() -> None:

@@ -4,12 +4,13 @@ In: the hidden states that predict completion tokens, the head's weight, the tok
 log-prob (nats) per token, differentiable in hidden states, weight and bias. This module does not
 know models, masks of prompts, or losses.
 
-Logits are made tile by tile (some rows times some of the vocabulary) and made again for the
-gradient; a softmax over the vocabulary needs only its running log-sum-exp between tiles. Logits
-small enough to be one tile are kept for the gradient instead.
+Products of states and head are made tile by tile (some rows times some of the vocabulary) and made
+again for the gradient; a softmax over the vocabulary needs only its running log-sum-exp between
+tiles. Products small enough to be one tile are kept for the gradient instead. What follows them is
+computed part by part of a tile, in float32, so that it stays in a CPU's cache.
 
 Shapes: N tokens, H hidden size, V vocabulary, B rows, T completion tokens; n and c rows and columns
-of one tile.
+of one tile, p rows of one part.
 """
 
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ KEPT_LOGITS = 2**25
 TILE_LOGITS_CPU = 2**22
 TILE_LOGITS = 2**26
 TILE_ROWS = 1024
+PART_LOGITS = 2**20  # wide logits of one part on a CPU: 4 MiB, a few times its second-level cache
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class _Recipe:
     product_dtype: torch.dtype
     wide_dtype: torch.dtype
     tile: tuple[int, int]
-    keep_logits: bool
+    keep_products: bool
 
 
 def completion_logps(
@@ -102,7 +104,7 @@ def completion_logps(
         product_dtype=product_dtype,
         wide_dtype=torch.promote_types(hidden.dtype, torch.float32),
         tile=tile,
-        keep_logits=needs_gradient and fits_one_tile,
+        keep_products=needs_gradient and fits_one_tile,
     )
     apply = cast(Any, _CompletionLogps.apply)
     return cast(Tensor, apply(hidden, head_weight, head_bias, targets, recipe))
@@ -138,7 +140,7 @@ def sequence_logps(token_logps: Tensor, mask: Tensor) -> Tensor:
 
 
 class _CompletionLogps(torch.autograd.Function):
-    """Tiles of logits, made in forward and again in backward."""
+    """Tiles of products, made in forward and, where not kept, again in backward."""
 
     @staticmethod
     def forward(
@@ -157,24 +159,27 @@ class _CompletionLogps(torch.autograd.Function):
             kept = None
             for columns, head in _vocabulary_slices(weight, recipe):
                 for rows in _slices(states.shape[0], recipe.tile[0]):
-                    logits = _tile_logits(states[rows], head, _part(bias, columns), recipe)
-                    kept = logits if recipe.keep_logits else None
-                    inside, place = _locate(targets[rows], columns)
-                    picked = logits.gather(1, place).squeeze(1)  # (n,)
-                    target_logits[rows] = torch.where(inside, picked, target_logits[rows])
-                    log_sum[rows] = torch.logaddexp(
-                        log_sum[rows], _log_sum_exp(logits, recipe.keep_logits)
-                    )
-        ctx.save_for_backward(hidden, weight, bias, targets, log_sum, kept)
-        ctx.recipe = recipe
+                    products = states[rows] @ head.T  # (n, c)
+                    kept = products if recipe.keep_products else None
+                    for part in _parts(rows, products):
+                        logits = _logits(
+                            products[_within(part, rows)], _part(bias, columns), recipe
+                        )
+                        inside, place = _locate(targets[part], columns)
+                        picked = logits.gather(1, place).squeeze(1)  # (p,)
+                        target_logits[part] = torch.where(inside, picked, target_logits[part])
+                        log_sum[part] = torch.logaddexp(log_sum[part], _log_sum_exp(logits))
+        ctx.save_for_backward(hidden, weight, bias, targets, log_sum)
+        ctx.recipe, ctx.kept = recipe, kept  # kept is used up by the first backward
         return target_logits - log_sum
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """d logps / d logits = one-hot - softmax: `errors` times a `factor` that is one per row."""
-        hidden, weight, bias, targets, log_sum, kept = ctx.saved_tensors
+        hidden, weight, bias, targets, log_sum = ctx.saved_tensors
         recipe: _Recipe = ctx.recipe
+        kept, ctx.kept = ctx.kept, None
         wide = recipe.wide_dtype
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.zeros_like(hidden, dtype=wide) if wants_hidden else None
@@ -193,19 +198,20 @@ class _CompletionLogps(torch.autograd.Function):
                     slot = grad_weight[columns]
                     weight_sum = slot if in_place else torch.empty_like(slot, dtype=wide)
                 for rows in row_slices:
-                    logits = kept
-                    if logits is None:
-                        logits = _tile_logits(states[rows], head, _part(bias, columns), recipe)
-                    place = _locate(targets[rows], columns)
-                    errors = _softmax_errors(logits, log_sum[rows], place, recipe.softcap)  # (n, c)
-                    products = errors.to(recipe.product_dtype)
+                    products = states[rows] @ head.T if kept is None else kept  # (n, c)
+                    for part in _parts(rows, products):  # errors take the place of the products
+                        own = products[_within(part, rows)]
+                        logits = _logits(own, _part(bias, columns), recipe)
+                        place = _locate(targets[part], columns)
+                        errors = _softmax_errors(logits, log_sum[part], place, recipe.softcap)
+                        if grad_bias is not None:
+                            grad_bias[columns] += errors.T @ factor[part, 0]
+                        own.copy_(errors)
                     if grad_hidden is not None:
                         _add_product(grad_hidden[rows], products, head)
                     if weight_sum is not None:
                         _add_product(weight_sum, products.T, scaled[rows], fresh=rows.start == 0)
-                    if grad_bias is not None:
-                        grad_bias[columns] += errors.T @ factor[rows, 0]
-                    del logits, errors, products  # else they live on beside the next tile
+                    del products  # else they live on beside the next tile
                 if grad_weight is not None and weight_sum is not None and not in_place:
                     grad_weight[columns] = weight_sum
             if grad_hidden is not None:
@@ -215,9 +221,22 @@ class _CompletionLogps(torch.autograd.Function):
         return grad_hidden, grad_weight, grad_bias, None, None
 
 
-def _tile_logits(states: Tensor, head: Tensor, bias: Tensor | None, recipe: _Recipe) -> Tensor:
-    """(n, c) logits, scaled and capped, in a buffer of their own."""
-    logits = (states @ head.T).to(recipe.wide_dtype)  # (n, c)
+def _parts(rows: slice, products: Tensor) -> list[slice]:
+    """The rows of a tile in slices whose wide logits stay in a CPU's cache."""
+    size = max(1, PART_LOGITS // products.shape[1])
+    if products.device.type != "cpu":
+        size = products.shape[0]
+    ends = range(rows.start, max(rows.stop, rows.start + 1), max(size, 1))
+    return [slice(start, min(start + size, rows.stop)) for start in ends]
+
+
+def _within(part: slice, rows: slice) -> slice:
+    return slice(part.start - rows.start, part.stop - rows.start)
+
+
+def _logits(products: Tensor, bias: Tensor | None, recipe: _Recipe) -> Tensor:
+    """(p, c) logits, scaled and capped, in a buffer of their own."""
+    logits = products.to(recipe.wide_dtype, copy=True)  # (p, c)
     if bias is not None:
         logits += bias
     if recipe.logit_scale != 1.0:
@@ -227,23 +246,21 @@ def _tile_logits(states: Tensor, head: Tensor, bias: Tensor | None, recipe: _Rec
     return logits
 
 
-def _log_sum_exp(logits: Tensor, keep: bool) -> Tensor:
-    """(n,) log-sum-exp over the columns, the same bits whether logits are kept or used up."""
-    peak = logits.amax(dim=1, keepdim=True)  # (n, 1)
-    shifted = logits - peak if keep else logits.sub_(peak)
-    return shifted.exp_().sum(dim=1).log_().add_(peak.squeeze(1))
+def _log_sum_exp(logits: Tensor) -> Tensor:
+    """(p,) log-sum-exp over the columns; the logits are used up."""
+    peak = logits.amax(dim=1, keepdim=True)  # (p, 1)
+    return logits.sub_(peak).exp_().sum(dim=1).log_().add_(peak.squeeze(1))
 
 
 def _softmax_errors(
     logits: Tensor, log_sum: Tensor, place: tuple[Tensor, Tensor], softcap: float | None
 ) -> Tensor:
-    """(n, c) softmax minus one-hot target, times the slope of the soft cap."""
+    """(p, c) softmax minus one-hot target, times the slope of the soft cap."""
     inside, column = place
-    errors = (logits - log_sum.unsqueeze(1)).exp_()  # (n, c)
+    slope = None if softcap is None else 1 - (logits / softcap).square_()  # 1 - tanh(u / softcap)^2
+    errors = logits.sub_(log_sum.unsqueeze(1)).exp_()  # (p, c)
     errors.scatter_add_(1, column, -inside.to(errors.dtype).unsqueeze(1))
-    if softcap is not None:
-        errors *= 1 - (logits / softcap).square_()  # d cap(u)/du = 1 - tanh(u / softcap)^2
-    return errors
+    return errors if slope is None else errors.mul_(slope)
 
 
 def _locate(targets: Tensor, columns: slice) -> tuple[Tensor, Tensor]:

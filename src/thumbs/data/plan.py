@@ -156,19 +156,22 @@ def match_mismatched(
     return [(int(x[i]), int(y[j])) for i, j in enumerate(match) if j >= 0]
 
 
-def micro_batches(lengths: Sequence[int], *, max_tokens: int) -> list[list[int]]:
-    """Cut sequences into forwards of similar length with at most `max_tokens` padded tokens each.
+def micro_batches(lengths: Sequence[int], *, max_tokens: int, pad: bool = True) -> list[list[int]]:
+    """Cut sequences into forwards of similar length with at most `max_tokens` tokens each.
 
-    Returns positions into `lengths`, longest first; a sequence longer than the budget goes alone.
+    pad: each sequence counts as the longest of its forward. Returns positions into `lengths`,
+    longest first; a sequence longer than the budget goes alone.
     """
     forwards: list[list[int]] = []
-    longest = 0
+    longest = total = 0
     for position in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if forwards and (len(forwards[-1]) + 1) * longest <= max_tokens:
+        counted = longest if pad else lengths[position]
+        if forwards and total + counted <= max_tokens:
             forwards[-1].append(position)
+            total += counted
         else:
             forwards.append([position])
-            longest = lengths[position]
+            longest = total = lengths[position]
     return forwards
 
 

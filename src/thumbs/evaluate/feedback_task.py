@@ -14,7 +14,6 @@ from thumbs.evaluate.score import evaluate_heldout, plan_evaluation
 from thumbs.feedback.record import Feedback
 from thumbs.files import cache_folder
 from thumbs.models.load import load_model, load_tokenizer, pick_device
-from thumbs.scoring.backoff import Budget
 from thumbs.scoring.cache import ScoreCache
 from thumbs.scoring.forward import build_scorer
 from thumbs.scoring.planned import planned_sequences
@@ -63,7 +62,7 @@ def evaluate_feedback(
         batches,
         ReferenceValues(planned.place, scores),
         beta=config.loss.beta,
-        budget=Budget(micro_batch_tokens, "tokens of a forward"),
+        micro_batch_tokens=micro_batch_tokens,
     )
 
 

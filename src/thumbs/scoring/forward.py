@@ -17,9 +17,21 @@ from torch.nn.utils.rnn import pad_sequence
 from thumbs.core.logprobs import completion_logps
 from thumbs.models.load import multiplies_bfloat16
 from thumbs.models.row_dropout import RowDropout, seed_dropout
+from thumbs.scoring import packed
+from thumbs.scoring.packed import Pack, PromptStates
 from thumbs.scoring.probe import head_last_agrees
 from thumbs.scoring.rope import LengthDependentRope
-from thumbs.scoring.tree import TokenSequence, Trees, attention_masks, lay_out, plant
+from thumbs.scoring.tree import (
+    Layout,
+    TokenSequence,
+    Trees,
+    attention_masks,
+    lay_out,
+    plant,
+)
+
+# What models raise that take no mask of four dimensions, or no word of how a row is packed.
+PROBE_ERRORS = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 # Width from which products in bfloat16 pay on a CPU that has them. Forward and backward of 16
 # answers, float32's time over autocast's, 2 cores of an AMD EPYC (avx512_bf16), torch 2.13: width
@@ -33,6 +45,7 @@ class TokenLogps:
 
     logps: Tensor  # (C, T) float32 or wider
     mask: Tensor  # (C, T) bool: is there a token
+    prompts: PromptStates | None = None  # what the prompts leave, where it was to be kept
 
 
 class Scorer(nn.Module):
@@ -48,6 +61,7 @@ class Scorer(nn.Module):
         self.autocast = autocast
         self.head_last = True
         self.shares_prompts = False
+        self.packs = False
         self.rope = LengthDependentRope(model)
 
     @property
@@ -61,19 +75,33 @@ class Scorer(nn.Module):
         completions: Sequence[Sequence[int]],
         prompt_of: Sequence[int],
         dropout_seeds: Sequence[int] = (),
+        *,
+        keep_prompts: bool = False,
+        after: PromptStates | None = None,
     ) -> TokenLogps:
         """Score `completions[i]` after `prompts[prompt_of[i]]`, both as token ids.
 
         dropout_seeds: one per completion for the dropout of adapters; none: nothing is dropped.
+        keep_prompts: return what the prompts leave behind, without gradient, for `after` of another
+            call with other completions of the same prompts. Both need `packs`.
 
-        Every prompt and completion holds at least one token. Padding goes to the right, where
-        attention never looks, so the result does not depend on what shares the forward.
+        Every prompt and completion holds at least one token. A token's score does not depend on
+        what shares the forward.
         """
-        token_logps = self._token_logps(prompts, completions, prompt_of, dropout_seeds)  # (N,)
+        states = None
+        if self.packs and not dropout_seeds:
+            if after is None:
+                window = getattr(self.model.config.get_text_config(), "sliding_window", None)
+                row = packed.pack(prompts, completions, prompt_of, window=window, keep=keep_prompts)
+            else:
+                row = packed.pack_after(after, prompts, completions, prompt_of)
+            token_logps, states = self._packed_forward(row), row.kept  # (N,)
+        else:
+            token_logps = self._token_logps(prompts, completions, prompt_of, dropout_seeds)  # (N,)
         sizes = [len(completion) for completion in completions]
         mask = torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]  # (C, T)
         padded = pad_sequence(list(torch.split(token_logps, sizes)), batch_first=True)  # (C, T)
-        return TokenLogps(padded, mask.to(self.device, non_blocking=True))
+        return TokenLogps(padded, mask.to(self.device, non_blocking=True), states)
 
     def head_logps(self, states: Tensor, targets: Tensor) -> Tensor:
         """(N,) log-probs of `targets` (N,) from the decoder's states (N, H) before them."""
@@ -89,6 +117,16 @@ class Scorer(nn.Module):
             logit_scale=scale,
             softcap=softcap,
         )
+
+    def lay_out(
+        self, sequences: Sequence[TokenSequence], *, max_tokens: int, drops: bool = False
+    ) -> Layout:
+        """Cut sequences into forwards of at most `max_tokens` tokens, padding included.
+
+        drops: the forwards will have dropout, which belongs to rows of their own.
+        """
+        share = self.shares_prompts and not drops
+        return lay_out(sequences, max_tokens=max_tokens, share=share, pad=drops or not self.packs)
 
     def notes(self) -> list[str]:
         """What a run says about how its model is computed, if it is out of the ordinary."""
@@ -133,6 +171,30 @@ class Scorer(nn.Module):
             for i, part in zip(members, torch.split(logps, sizes), strict=True):
                 parts[i] = part
         return torch.cat(parts)
+
+    def _packed_forward(self, row: Pack) -> Tensor:
+        """(N,) log-probs of the completion tokens of one row without padding."""
+        inputs: dict[str, Any] = {
+            "input_ids": row.input_ids.to(self.device),
+            "position_ids": row.position_ids.to(self.device),
+            "attention_mask": packed.layer_windows(self.model.config.get_text_config()),
+            "use_cache": False,
+            "row": row,
+        }
+        before, targets = row.before.to(self.device), row.targets.to(self.device)
+        with self.compute():
+            if self.head_last:
+                states = self.model.base_model(**inputs).last_hidden_state[0]  # (L, H)
+                packed.keep_ends(row, states)
+                if row.after is not None and row.after.ends is not None:
+                    states = torch.cat([row.after.ends, states])
+                return self.head_logps(states[before], targets)
+            logits = self.model(**inputs).logits[0]  # (L, V)
+            packed.keep_ends(row, logits)
+            if row.after is not None and row.after.ends is not None:
+                logits = torch.cat([row.after.ends, logits])
+            wide = logits[before].to(torch.promote_types(logits.dtype, torch.float32))  # (N, V)
+            return torch.log_softmax(wide, dim=-1).gather(-1, targets[:, None])[:, 0]
 
     def _one_forward(self, trees: Trees, dropout_seeds: Sequence[int]) -> Tensor:
         tree_tokens = (trees.segments >= 0).sum(dim=1).tolist() if dropout_seeds else []
@@ -186,6 +248,12 @@ def build_scorer(model: Any, *, dtype: str = "auto") -> Scorer:
     # difference in attention's last digit into one in the eighth.
     exact = next(model.parameters()).dtype == torch.float64
     scorer.shares_prompts = not scorer.rope and not exact and _trees_agree(scorer)
+    on_cpu = scorer.device.type == "cpu"  # elsewhere many small products would wait for launches
+    if scorer.shares_prompts and on_cpu and _takes_own_attention(model):
+        model.set_attn_implementation(packed.NAME)
+        scorer.packs = _packs_agree(scorer)
+        if not scorer.packs:
+            model.set_attn_implementation("sdpa")
     return scorer
 
 
@@ -204,7 +272,7 @@ def score_in_micro_batches(
     Runs without gradient, in forwards of at most `max_tokens` padded tokens, longest first.
     """
     scores: list[Tensor | None] = [None] * len(sequences)
-    layout = lay_out(sequences, max_tokens=max_tokens, share=scorer.shares_prompts)
+    layout = scorer.lay_out(sequences, max_tokens=max_tokens)
     for forward in layout.forwards:
         prompts, prompt_of = index_prompts([sequences[i][0] for i in forward])
         completions = [sequences[i][1] for i in forward]
@@ -227,20 +295,49 @@ def index_prompts(
 def _trees_agree(scorer: Scorer) -> bool:
     """Does the model score completions that share their prompt's forward as it does alone?
 
-    A model that takes no mask of four dimensions says so by an error of any of these kinds.
+    A model that takes no mask of four dimensions says so by an error.
     """
-    size = scorer.model.get_input_embeddings().weight.shape[0]
-    ids = [(7919 * i + 13) % size for i in range(40)]
-    prompts, completions = [ids[:9], ids[9:12]], [ids[12:20], ids[20:23], ids[23:40]]
+    prompts, completions, prompt_of = _probe_sequences(scorer)
     with torch.no_grad():
-        alone = scorer(prompts, completions, [0, 0, 1]).logps
+        alone = scorer(prompts, completions, prompt_of).logps
         scorer.shares_prompts = True
         try:
-            shared = scorer(prompts, completions, [0, 0, 1]).logps
-        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+            shared = scorer(prompts, completions, prompt_of).logps
+        except PROBE_ERRORS:
             return False
         finally:
             scorer.shares_prompts = False
+    return _agree(scorer, alone, shared)
+
+
+def _packs_agree(scorer: Scorer) -> bool:
+    """The same for one row without padding, and for completions that go on from kept prompts."""
+    prompts, completions, prompt_of = _probe_sequences(scorer)
+    with torch.no_grad():
+        alone = scorer(prompts, completions, prompt_of).logps
+        scorer.packs = True
+        try:
+            first = scorer(prompts, completions[::-1], prompt_of[::-1], keep_prompts=True)
+            later = scorer(prompts, completions, prompt_of, after=first.prompts).logps
+        except PROBE_ERRORS:
+            return False
+        finally:
+            scorer.packs = False
+    return _agree(scorer, alone, first.logps.flip(0)) and _agree(scorer, alone, later)
+
+
+def _takes_own_attention(model: Any) -> bool:
+    asked = getattr(model, "_can_set_attn_implementation", None)
+    return asked is not None and asked() and model.config._attn_implementation == "sdpa"
+
+
+def _probe_sequences(scorer: Scorer) -> tuple[list[list[int]], list[list[int]], list[int]]:
+    size = scorer.model.get_input_embeddings().weight.shape[0]
+    ids = [(7919 * i + 13) % size for i in range(40)]
+    return [ids[:9], ids[9:12]], [ids[12:20], ids[20:23], ids[23:40]], [0, 0, 1]
+
+
+def _agree(scorer: Scorer, alone: Tensor, shared: Tensor) -> bool:
     tolerance = 1e-3 if scorer.autocast is None and alone.dtype == torch.float32 else 0.1
     return bool(torch.allclose(alone, shared, rtol=0.0, atol=tolerance))
 

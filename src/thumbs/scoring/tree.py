@@ -67,28 +67,34 @@ class Layout:
     num_computed: int
 
 
-def lay_out(sequences: Sequence[TokenSequence], *, max_tokens: int, share: bool) -> Layout:
-    """Forwards of at most `max_tokens` padded tokens, of trees alike in length.
+def lay_out(
+    sequences: Sequence[TokenSequence], *, max_tokens: int, share: bool, pad: bool = True
+) -> Layout:
+    """Forwards of at most `max_tokens` tokens, of trees alike in length.
 
     A tree longer than the budget goes alone. Sequences of one prompt stand side by side; without
-    `share` every sequence is a tree of its own.
+    `share` every sequence is a tree of its own. pad: trees of a forward are padded to the longest,
+    which counts; else they stand in one row, end to end.
     """
-    trees = list(_trees(sequences, max_tokens)) if share else [[i] for i in range(len(sequences))]
+    limit = min(TREE_TOKENS, max_tokens) if pad else max_tokens
+    trees = list(_trees(sequences, limit)) if share else [[i] for i in range(len(sequences))]
     lengths = [_length(sequences, tree) for tree in trees]
-    together = micro_batches(lengths, max_tokens=max_tokens)
+    together = micro_batches(lengths, max_tokens=max_tokens, pad=pad)
+    computed = sum(lengths)
+    if pad:  # the first is the longest
+        computed = sum(len(forward) * lengths[forward[0]] for forward in together)
     return Layout(
         [[position for tree in forward for position in trees[tree]] for forward in together],
         sum(lengths),
-        sum(len(forward) * lengths[forward[0]] for forward in together),  # the first is the longest
+        computed,
     )
 
 
-def _trees(sequences: Sequence[TokenSequence], max_tokens: int) -> Iterable[list[int]]:
+def _trees(sequences: Sequence[TokenSequence], limit: int) -> Iterable[list[int]]:
     """Positions of the sequences of each tree, prompts in the order of first use."""
     by_prompt: dict[tuple[int, ...], list[int]] = {}
     for i, (prompt, _) in enumerate(sequences):
         by_prompt.setdefault(tuple(prompt), []).append(i)
-    limit = min(TREE_TOKENS, max_tokens)
     for members in by_prompt.values():
         tree: list[int] = []
         for i in members:

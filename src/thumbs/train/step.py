@@ -1,8 +1,11 @@
 """One optimizer step over one batch, whatever the size of its micro-batches.
 
 In: the policy, a planned batch, reference values, a loss. Out: moved weights and numbers.
-Order: the y' forwards of the whole batch give z0; then forward and backward of every micro-batch;
-then clip and step. All means divide by counts of the whole batch.
+All means divide by counts of the whole batch, so every loss waits for z0. Where a rank's rows are
+one forward, that comes first and the y' go on from its prompts: no token is computed twice. Where
+they are more, the y' forwards of the whole batch give z0, then every micro-batch has its forward
+and backward. That computes prompts twice, which is less than every micro-batch's forward twice, and
+the activations of one micro-batch exist at a time.
 
 Legend: B rows of the batch, G z0 groups, C rows of a micro-batch, T tokens of its longest
 completion.
@@ -30,10 +33,9 @@ from thumbs.core.metrics import accuracy_at, margin, saturation
 from thumbs.data.plan import Batch
 from thumbs.data.rows import Row
 from thumbs.errors import NonFiniteError
-from thumbs.scoring.backoff import whatever_the_forwards
 from thumbs.scoring.forward import Scorer, index_prompts
+from thumbs.scoring.packed import PromptStates
 from thumbs.scoring.reference import ReferenceValues
-from thumbs.scoring.tree import lay_out
 from thumbs.train.gradients import clip_gradients, squared_norms, sum_gradients
 from thumbs.train.ranks import ALONE, Ranks, Share, divide
 
@@ -102,16 +104,21 @@ def train_step(
 
     Raises:
         NonFiniteError: a loss or the gradient is not finite; the weights have not moved.
-        OutOfMemory: the optimizer's state does not fit. Where a forward or backward does not, its
-            own error comes out, and the weights have not moved.
     """
-    optimizer.zero_grad(set_to_none=True)  # those of the last step, or of one that did not fit
     ranks = settings.ranks
     tokens = _TokenCount()
     shares = divide(batch, data.rows, ranks.count)
-    sums = _mismatched_sums(scorer, shares, batch, data, settings, tokens)  # (G, 3)
+    forwards = _own_forwards(scorer, shares, batch, data, settings, tokens)
+    first = None
+    if len(forwards) == 1 and scorer.packs and settings.dropout_seed is None:
+        own = [batch.rows[place] for place in shares[ranks.rank].places]
+        pairs = [(own[i], own[i]) for i in forwards[0]] or [_filler(batch, data)]
+        first = _score_pairs(scorer, pairs, data, keep_prompts=True)
+    after = first.prompts if first else None
+    sums = _mismatched_sums(scorer, shares, batch, data, settings, tokens, after)  # (G, 3)
     z0 = _per_row(reference_points(sums), batch)  # (B,)
-    measured = _learn(scorer, shares, batch, z0, data, settings, tokens, step)  # (2, B)
+    optimizer.zero_grad(set_to_none=True)
+    measured = _learn(scorer, shares, batch, z0, data, settings, step, forwards, first)  # (2, B)
     sum_gradients([p for p in scorer.parameters() if p.requires_grad], ranks)
     trained = [p for p in scorer.parameters() if p.grad is not None]
     of_shards, of_whole = torch.split(squared_norms(trained), 1)  # (1,), (1,)
@@ -123,8 +130,7 @@ def train_step(
     grad_norm, sums = read[2 * len(z0)].item(), read[2 * len(z0) + 1 :].view(-1, 3)
     rows = [data.rows[i] for i in batch.rows]
     _require_finite(losses, grad_norm, rows)
-    with whatever_the_forwards():
-        optimizer.step()
+    optimizer.step()
     baselines = [kl_baseline(*group) for group in sums]
     return _result(batch, baselines, rows, losses, log_ratio, settings, grad_norm, tokens)
 
@@ -136,21 +142,27 @@ def _mismatched_sums(
     data: TrainingData,
     settings: StepSettings,
     tokens: "_TokenCount",
+    after: PromptStates | None,
 ) -> Tensor:
-    """(G, 3) float64: what `reference_points` takes, of each group of the batch over all ranks."""
+    """(G, 3) float64: what `reference_points` takes, of each group of the batch over all ranks.
+
+    after: what the prompts of this rank's rows have left; None computes them here.
+    """
     sums = torch.zeros(len(batch.groups), 3, dtype=torch.float64, device=scorer.device)
     if not any(group.mismatched for group in batch.groups):
         return sums
     planned = [[pair for _, pair in share.mismatched] for share in shares]
     own = shares[settings.ranks.rank].mismatched
-    for forward in _forwards(scorer, planned, data, settings, tokens):
+    for forward in _forwards(scorer, planned, data, settings, tokens, after is not None):
         members = [own[i] for i in forward]
         with torch.no_grad():
             if not members:
                 _score_pairs(scorer, [_filler(batch, data)], data)
                 continue
-            policy, reference, mask = _score_pairs(scorer, [pair for _, pair in members], data)
-        totals = sequence_logps(policy, mask), sequence_logps(reference, mask)  # (C,), (C,)
+            pairs = [pair for _, pair in members]
+            scored = _score_pairs(scorer, pairs, data, after=after)
+        policy, reference = scored.policy, scored.reference
+        totals = sequence_logps(policy, scored.mask), sequence_logps(reference, scored.mask)  # (C,)
         for number in sorted({number for number, _ in members}):
             counted = torch.tensor([number == other for other, _ in members])
             sums[number] += log_ratio_sums(*totals, counted.to(sums.device, non_blocking=True))
@@ -164,27 +176,28 @@ def _learn(
     z0: Tensor,
     data: TrainingData,
     settings: StepSettings,
-    tokens: "_TokenCount",
     step: int,
+    forwards: Sequence[Sequence[int]],
+    first: "ScoredPairs | None",
 ) -> Tensor:
     """Forward and backward of this rank's rows; (2, B) float64 weighted losses and log-ratios.
 
-    Rows of other ranks are 0 in it. z0: (B,) nats.
+    Rows of other ranks are 0 in it. z0: (B,) nats. first: the only forward, where it is done.
     """
     own = shares[settings.ranks.rank].places
-    planned = [[(batch.rows[i], batch.rows[i]) for i in share.places] for share in shares]
     measured = torch.zeros(2, len(z0), dtype=torch.float64, device=z0.device)
-    for forward in _forwards(scorer, planned, data, settings, tokens):
+    for forward in forwards:
         if not forward:
-            policy, _, _ = _score_pairs(scorer, [_filler(batch, data)], data)
+            policy = (first or _score_pairs(scorer, [_filler(batch, data)], data)).policy
             torch.autograd.backward(policy, torch.zeros_like(policy))
             continue
         places = [own[i] for i in forward]
-        members = [batch.rows[place] for place in places]
-        rows = [data.rows[row] for row in members]
+        rows = [data.rows[batch.rows[place]] for place in places]
         index = torch.tensor(places).to(z0.device, non_blocking=True)  # (C,)
         seeds = _dropout_seeds(settings.dropout_seed, step, rows)
-        inputs = _loss_inputs(scorer, members, data, z0[index], seeds)
+        pairs = [(batch.rows[place], batch.rows[place]) for place in places]
+        scored = first or _score_pairs(scorer, pairs, data, seeds)
+        inputs = scored.loss_inputs([row.desirable for row in rows], z0[index])
         terms = settings.loss(inputs)
         weight = torch.tensor([row.weight for row in rows])  # (C,)
         weighted = weight.to(terms.losses, non_blocking=True) * terms.losses
@@ -194,17 +207,22 @@ def _learn(
     return measured
 
 
-def _loss_inputs(
-    scorer: Scorer,
-    forward: Sequence[int],
-    data: TrainingData,
-    z0: Tensor,
-    dropout_seeds: Sequence[int],
-) -> LossInputs:
-    policy, reference, mask = _score_pairs(scorer, [(i, i) for i in forward], data, dropout_seeds)
-    desirable = torch.tensor([data.rows[i].desirable for i in forward])
-    desirable = desirable.to(policy.device, non_blocking=True)
-    return LossInputs(policy, reference, mask, desirable, z0)
+@dataclass(frozen=True)
+class ScoredPairs:
+    """Policy and reference log-probs and the loss mask, each (C, T), of y_j after x_i.
+
+    prompts: what the prompts leave behind, where it was kept.
+    """
+
+    policy: Tensor
+    reference: Tensor
+    mask: Tensor
+    prompts: PromptStates | None
+
+    def loss_inputs(self, desirable: Sequence[bool], z0: Tensor) -> LossInputs:
+        """With labels and z0, each (C,)."""
+        labels = torch.tensor(desirable).to(self.policy.device, non_blocking=True)
+        return LossInputs(self.policy, self.reference, self.mask, labels, z0)
 
 
 def _score_pairs(
@@ -212,18 +230,24 @@ def _score_pairs(
     pairs: Sequence[tuple[int, int]],
     data: TrainingData,
     dropout_seeds: Sequence[int] = (),
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Policy and reference log-probs and the loss mask, each (C, T), of y_j after x_i."""
+    *,
+    keep_prompts: bool = False,
+    after: PromptStates | None = None,
+) -> ScoredPairs:
     prompts, prompt_of = index_prompts([data.rows[x].prompt_ids for x, _ in pairs])
     completions = [data.rows[y].completion_ids for _, y in pairs]
-    policy = scorer(prompts, completions, prompt_of, dropout_seeds).logps
+    scored = scorer(
+        prompts, completions, prompt_of, dropout_seeds, keep_prompts=keep_prompts, after=after
+    )
+    policy = scored.logps
     reference = pad_sequence([data.reference[pair] for pair in pairs], batch_first=True)
     masks = [torch.tensor(data.rows[y].loss_mask) for _, y in pairs]
     mask = pad_sequence(masks, batch_first=True)  # False beyond a completion's end
-    return (
+    return ScoredPairs(
         policy,
         reference.to(policy, non_blocking=True),
         mask.to(policy.device, non_blocking=True),
+        scored.prompts,
     )
 
 
@@ -253,24 +277,40 @@ class _TokenCount:
         self.computed = 0
 
 
+def _own_forwards(
+    scorer: Scorer,
+    shares: Sequence[Share],
+    batch: Batch,
+    data: TrainingData,
+    settings: StepSettings,
+    tokens: _TokenCount,
+) -> list[list[int]]:
+    """Of each training forward of this rank, positions in its places."""
+    planned = [[(batch.rows[i], batch.rows[i]) for i in share.places] for share in shares]
+    return _forwards(scorer, planned, data, settings, tokens)
+
+
 def _forwards(
     scorer: Scorer,
     planned: Sequence[Sequence[tuple[int, int]]],
     data: TrainingData,
     settings: StepSettings,
     tokens: _TokenCount,
+    goes_on: bool = False,
 ) -> list[list[int]]:
     """Of each forward of this rank, positions in its pairs; `tokens` counts those of all ranks.
 
     planned: the pairs of every rank. All ranks run as many forwards, as FSDP2 needs: where this one
-    has fewer, empty forwards follow.
+    has fewer, empty forwards follow. goes_on: the prompts are computed already.
     """
     layouts = []
+    drops = settings.dropout_seed is not None
     for pairs in planned:
         sequences = [(data.rows[x].prompt_ids, data.rows[y].completion_ids) for x, y in pairs]
-        share = scorer.shares_prompts and settings.dropout_seed is None
-        layout = lay_out(sequences, max_tokens=settings.micro_batch_tokens, share=share)
         tokens.of_rows += sum(len(prompt) + len(completion) for prompt, completion in sequences)
+        if goes_on:
+            sequences = [((), completion) for _, completion in sequences]
+        layout = scorer.lay_out(sequences, max_tokens=settings.micro_batch_tokens, drops=drops)
         tokens.real += layout.num_tokens
         tokens.computed += layout.num_computed
         layouts.append(layout.forwards)
