@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install install-dev demo test lint real label-blocks faults fuzz lora-demo docs clean
+.PHONY: install install-dev demo test lint bench label-blocks faults fuzz lora-demo docs clean
 
 install: $(VENV)/installed
 
@@ -25,9 +25,11 @@ lint: install-dev
 docs: install
 	$(BIN)/python docs/write_configuration.py
 
-# 256 real rows through thumbs and, in an environment of its own, through TRL; writes benchmarks/results/.
-real: install $(VENV)-trl/installed
-	$(BIN)/python -m benchmarks.real --trl-python $(VENV)-trl/bin/python
+# Seconds and memory beside two versions of TRL, each in an environment of its own; writes
+# benchmarks/results/. Takes hours on two cores and needs a quiet machine; goes on where it stopped.
+BENCH ?=
+bench: install $(VENV)-trl/installed $(VENV)-trl024/installed
+	$(BIN)/python -m benchmarks.bench --trl-python $(VENV)-trl/bin/python --trl024-python $(VENV)-trl024/bin/python $(BENCH)
 
 # The labels of every batch on 2,000 pairs, here and in TRL; writes benchmarks/results/.
 label-blocks: install $(VENV)-trl/installed
@@ -48,7 +50,7 @@ lora-demo: install
 	$(BIN)/python -m benchmarks.lora_demo
 
 clean:
-	rm -rf $(VENV) $(VENV)-trl
+	rm -rf $(VENV) $(VENV)-trl $(VENV)-trl024
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "thumbs needs Python 3.11 or newer; name one with: make PYTHON=python3.11 ...")'
@@ -64,8 +66,8 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP_INSTALL) --editable '.[dev]'
 	touch $@
 
-$(VENV)-trl/installed: benchmarks/requirements-trl.txt
-	$(PYTHON) -m venv $(VENV)-trl
-	$(VENV)-trl/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(VENV)-trl/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+$(VENV)-trl/installed $(VENV)-trl024/installed: $(VENV)-%/installed: benchmarks/requirements-%.txt
+	$(PYTHON) -m venv $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@

@@ -9,23 +9,30 @@ from pathlib import Path
 from typing import Any
 
 from datasets import load_dataset  # type: ignore[import-not-found,import-untyped,unused-ignore]
-from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerFast
 from trl import KTOConfig, KTOTrainer  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
 
-def kto_trainer(model: Path, file: Path, scratch: Path, settings: Mapping[str, Any]) -> Any:
-    """A KTOTrainer over the JSONL `file`, read by `datasets` and given to TRL as it is."""
+def kto_trainer(
+    model: Path, file: Path, scratch: Path, settings: Mapping[str, Any], **arguments: Any
+) -> Any:
+    """A KTOTrainer over the JSONL `file`, read by `datasets` and given to TRL as it is.
+
+    settings: of KTOConfig. arguments: of KTOTrainer.
+    """
     dataset = load_dataset("json", data_files=str(file), split="train")
     config = KTOConfig(
         output_dir=str(scratch / "trl"),
-        use_cpu=True,
-        report_to="none",
-        save_strategy="no",
-        **settings,
+        **{"use_cpu": True, "report_to": "none", "save_strategy": "no", **settings},
     )
-    load: Any = AutoTokenizer.from_pretrained
+    # The class itself: the name that transformers 5 writes is unknown to TRL 0.24's transformers 4.
+    load: Any = PreTrainedTokenizerFast.from_pretrained
     return KTOTrainer(
-        model=str(model), args=config, train_dataset=dataset, processing_class=load(str(model))
+        model=str(model),
+        args=config,
+        train_dataset=dataset,
+        processing_class=load(str(model)),
+        **arguments,
     )
 
 
