@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install install-dev demo test lint bench label-blocks faults fuzz lora-demo docs clean
+.PHONY: install install-dev demo test lint bench label-blocks scale faults fuzz lora-demo docs clean
 
 install: $(VENV)/installed
 
@@ -34,6 +34,10 @@ bench: install $(VENV)-trl/installed $(VENV)-trl024/installed
 # The labels of every batch on 2,000 pairs, here and in TRL; writes benchmarks/results/.
 label-blocks: install $(VENV)-trl/installed
 	$(BIN)/python -m benchmarks.label_blocks --trl-python $(VENV)-trl/bin/python
+
+# From 1,000 to 1,000,000 rows, up to the first step; writes benchmarks/results/.
+scale: install
+	$(BIN)/python -m benchmarks.scale
 
 # A run killed at 24 points ends in the bytes of an unbroken one; writes benchmarks/results/.
 faults: install

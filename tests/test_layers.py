@@ -143,3 +143,12 @@ def test_what_reads_feedback_and_runs_loads_no_torch() -> None:
     code += "print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_training_loads_no_package_that_it_does_not_need() -> None:
+    # Each takes 0.3 s or more to import. Others come with torch, transformers and peft.
+    heavy = ["datasets", "lm_eval", "pandas", "scipy.stats", "sklearn"]
+    heavy += ["sqlalchemy", "tensorboard", "torchvision", "wandb"]
+    code = f"import sys, thumbs.pipeline; print(sorted(set({heavy}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

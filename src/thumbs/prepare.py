@@ -20,7 +20,9 @@ from thumbs.core.losses import load_loss
 from thumbs.data.plan import Batch, PlanColumns, PlanSettings, plan_columns, plan_epochs
 from thumbs.data.rows import StoredRows, texts_of
 from thumbs.data.templates import adopt_template
-from thumbs.data.tokenizing import TokenizedRows, tokenize
+from thumbs.data.token_cache import read_tokens, tokens_key, write_tokens
+from thumbs.data.tokenizing import TokenizedRows, tokenize_with, tokenizing_setting
+from thumbs.data.tokens import Setting
 from thumbs.errors import ConfigError, FeedbackError
 from thumbs.evaluate.score import plan_evaluation
 from thumbs.feedback.balance import auto_weights
@@ -48,6 +50,7 @@ class Prepared:
     planned: PlannedSequences
     weights: dict[str, float | str]
     excluded: int
+    feedback_sha256: str
 
     @property
     def rows(self) -> StoredRows:
@@ -71,12 +74,9 @@ class Prepared:
 def prepare(feedback: Path, config: Config, today: date) -> Prepared:
     """Rows, split and plan of a feedback file; raises before anything heavy is loaded."""
     _load_own_loss(config.loss.name)
-    records, excluded = _read(feedback, config.data.exclude)
-    num_prompts = 1 + any(record.prompt != records[0].prompt for record in records)
-    _require_needs(feedback, config, {record.label for record in records}, num_prompts)
     tokenizer = load_tokenizer(config.model)
     adopt_template(config.data.chat_template, tokenizer)
-    tokenized = tokenize_records(records, config, today, tokenizer=tokenizer)
+    sha256, tokenized, excluded = _tokenized(feedback, config, today, tokenizer)
     training, heldout = _split(tokenized.rows, config)
     columns = plan_columns(tokenized.rows)
     needs = loss_needs(config.loss.name)
@@ -104,6 +104,7 @@ def prepare(feedback: Path, config: Config, today: date) -> Prepared:
         planned_sequences(tokenized.rows, [*(b for e in epochs for b in e), *heldout_batches]),
         _weights_in_force(config, columns, training),
         excluded,
+        sha256,
     )
 
 
@@ -116,31 +117,54 @@ def _split(rows: StoredRows, config: Config) -> tuple[list[int], list[int]]:
     return training, [i for i, conversation in enumerate(conversations) if conversation in held]
 
 
-def _read(feedback: Path, exclude: str | None) -> tuple[list[Feedback], int]:
+def _tokenized(
+    feedback: Path, config: Config, today: date, tokenizer: Any
+) -> tuple[str, TokenizedRows, int]:
+    """The hash of the feedback file, its rows, and how many records were excluded.
+
+    The rows of an earlier run are taken where nothing they depend on has changed.
+    """
+    left_out = _left_out(config.data.exclude)
+    setting = _setting(config, today, tokenizer)
+    sha256 = sha256_file(feedback) if feedback.is_file() else ""  # what is no file is refused below
+    key = tokens_key(sha256, left_out, setting)
+    known = read_tokens(key)
+    if known is not None:
+        console.print(f"tokenising: {len(known[0].rows):,} rows from the cache")
+        return sha256, *known
+    records = list(read_feedback(feedback))
+    kept = [record for record in records if record.id not in left_out]
+    if not kept:
+        raise FeedbackError(
+            f"{feedback}: no record is left: data.exclude={config.data.exclude} names all "
+            f"{len(records):,}. Exclude fewer, or bring more."
+        )
+    num_prompts = 1 + any(record.prompt != kept[0].prompt for record in kept)
+    _require_needs(feedback, config, {record.label for record in kept}, num_prompts)
+    tokenized, excluded = tokenize_with(kept, setting), len(records) - len(kept)
+    if sha256_file(feedback) == sha256:  # nobody wrote to it meanwhile
+        write_tokens(key, tokenized, excluded)
+    return sha256, tokenized, excluded
+
+
+def _left_out(exclude: str | None) -> set[str]:
     try:
-        left_out = set(Path(exclude).read_text(encoding="utf-8").split()) if exclude else set()
+        return set(Path(exclude).read_text(encoding="utf-8").split()) if exclude else set()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"data.exclude: {exclude}: cannot be read ({error}). Name a text file with one record "
             "id per line, or set data.exclude=null."
         ) from None
-    records = list(read_feedback(feedback))
-    kept = [record for record in records if record.id not in left_out]
-    if not kept:
-        raise FeedbackError(
-            f"{feedback}: no record is left: data.exclude={exclude} names all {len(records):,}. "
-            "Exclude fewer, or bring more."
-        )
-    return kept, len(records) - len(kept)
 
 
-def tokenize_records(
-    records: list[Feedback], config: Config, today: date, *, tokenizer: Any = None
-) -> TokenizedRows:
+def tokenize_records(records: list[Feedback], config: Config, today: date) -> TokenizedRows:
     """The rows of `records` as `config` cuts them."""
-    return tokenize(
-        records,
-        tokenizer or load_tokenizer(config.model),
+    return tokenize_with(records, _setting(config, today, load_tokenizer(config.model)))
+
+
+def _setting(config: Config, today: date, tokenizer: Any) -> Setting:
+    return tokenizing_setting(
+        tokenizer,
         max_tokens=config.data.max_tokens,
         min_completion_tokens=config.data.min_completion_tokens,
         chat_template=config.data.chat_template,
@@ -228,7 +252,7 @@ def describe_data(
     return {
         "feedback": {
             "path": str(feedback.resolve()),
-            "sha256": sha256_file(feedback),
+            "sha256": prepared.feedback_sha256,
             "records": len(rows) + dropped + prepared.excluded,
         },
         "today": today.isoformat(),

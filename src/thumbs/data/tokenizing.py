@@ -63,11 +63,28 @@ def tokenize(
     keep_cut: bool,
     today: date,
 ) -> TokenizedRows:
-    """Turn records into rows of at most `max_tokens` tokens.
+    """`tokenize_with` the setting that `tokenizing_setting` makes of these."""
+    setting = tokenizing_setting(
+        tokenizer,
+        max_tokens=max_tokens,
+        min_completion_tokens=min_completion_tokens,
+        chat_template=chat_template,
+        keep_cut=keep_cut,
+        today=today,
+    )
+    return tokenize_with(records, setting)
 
-    What is too long loses, in this order: whole oldest turns (system messages stay), the left of
-    the first remaining user message (of the prompt, if that is a string), the right of the
-    completion down to `min_completion_tokens`. Rows of one prompt keep one prompt.
+
+def tokenizing_setting(
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    max_tokens: int,
+    min_completion_tokens: int,
+    chat_template: str | None,
+    keep_cut: bool,
+    today: date,
+) -> Setting:
+    """What is the same for every record.
 
     Args:
         chat_template: see `templates.load_template`.
@@ -75,11 +92,9 @@ def tokenize(
         today: the date templates print.
 
     Raises:
-        FeedbackError: no row is left.
-        ConfigError: messages without a template.
-        ModelError: a tokenizer that gives no character offsets or has no token to end with.
+        ModelError: a tokenizer that gives no character offsets.
     """
-    setting = Setting(
+    return Setting(
         tokenizer=_fast(tokenizer),
         template=load_template(chat_template, tokenizer, today=today),
         bos_ids=tuple(tokenizer("x").input_ids[:1]) if adds_bos(tokenizer) else (),
@@ -87,11 +102,25 @@ def tokenize(
         min_completion_tokens=max(1, min_completion_tokens),
         keep_cut=keep_cut,
     )
+
+
+def tokenize_with(records: Iterable[Feedback], setting: Setting) -> TokenizedRows:
+    """Turn records into rows of at most `setting.max_tokens` tokens.
+
+    What is too long loses, in this order: whole oldest turns (system messages stay), the left of
+    the first remaining user message (of the prompt, if that is a string), the right of the
+    completion down to `min_completion_tokens`. Rows of one prompt keep one prompt.
+
+    Raises:
+        FeedbackError: no row is left.
+        ConfigError: messages without a template.
+        ModelError: a tokenizer that has no token to end with.
+    """
     kept = list(records)
     outcomes = _fit_prompts(kept, _encode_all(kept, setting), setting)
     dropped = [outcome for outcome in outcomes if isinstance(outcome, Dropped)]
     if len(dropped) == len(outcomes):
-        raise FeedbackError(_no_row_left(dropped, max_tokens))
+        raise FeedbackError(_no_row_left(dropped, setting.max_tokens))
     counts: Counter[str] = Counter()
     return TokenizedRows(
         store_rows(_rows(kept, outcomes, counts)),

@@ -5,13 +5,12 @@ Letters: N rows, C clusters (prompts, usually), R resamples.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
+from scipy.special import betaincinv, ndtri
 
-Method = Literal["wilson", "exact"]
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]  # how often each row was drawn (R, N) -> its value (R,)
 
@@ -29,23 +28,36 @@ class Interval(NamedTuple):
 def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
     """Wilson's score interval of a share: right on average, and never below 0 or above 1.
 
+    (k + z^2/2 -+ z sqrt(k (n - k) / n + z^2/4)) / (n + z^2), z the normal quantile of `level`.
+
     Raises:
         ValueError: n is 0, or successes is not in [0, n].
 
     Source: Newcombe 1998, Statistics in Medicine 17:857, method 3.
     """
-    return _share_interval(successes, n, level=level, method="wilson")
+    _require_share(successes, n)
+    z = float(ndtri((1 + level) / 2))
+    centre = successes + z * z / 2
+    half = z * (successes * (n - successes) / n + z * z / 4) ** 0.5
+    low, high = (centre - half) / (n + z * z), (centre + half) / (n + z * z)
+    return Interval(low if successes else 0.0, high if successes < n else 1.0)
 
 
 def clopper_pearson(successes: int, n: int, *, level: float = 0.95) -> Interval:
     """The exact interval of a share: covers at least `level` for every true share, so it is wide.
+
+    Its ends are quantiles of Beta(k, n - k + 1) and Beta(k + 1, n - k).
 
     Raises:
         ValueError: n is 0, or successes is not in [0, n].
 
     Source: Newcombe 1998, Statistics in Medicine 17:857, method 5.
     """
-    return _share_interval(successes, n, level=level, method="exact")
+    _require_share(successes, n)
+    outside, failures = (1 - level) / 2, n - successes
+    low = float(betaincinv(successes, failures + 1, outside)) if successes else 0.0
+    high = float(betaincinv(successes + 1, failures, 1 - outside)) if failures else 1.0
+    return Interval(low, high)
 
 
 def newcombe_paired(before: ArrayLike, after: ArrayLike, *, level: float = 0.95) -> Interval:
@@ -176,9 +188,9 @@ def _draws(cluster_of_row: NDArray[np.intp], *, seed: int, resamples: int) -> It
         yield drawn.reshape(size, num_clusters).astype(np.float64)[:, cluster_of_row]
 
 
-def _share_interval(successes: int, n: int, *, level: float, method: Method) -> Interval:
-    found = binomtest(successes, n).proportion_ci(confidence_level=level, method=method)
-    return Interval(float(found.low), float(found.high))
+def _require_share(successes: int, n: int) -> None:
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"n must be > 0 and successes in [0, n], but are {n} and {successes}")
 
 
 def _corrected_phi(both: int, only_after: int, only_before: int, n: int) -> float:
