@@ -118,7 +118,7 @@ def test_every_block_of_the_training_page_runs_in_its_order(workplace: Path) -> 
             (workplace / "my_losses.py").write_text(block)
         else:
             exec(compile(block, "docs/training.md", "exec"), {})
-    assert ran == {"console": 3, "python": 3}
+    assert ran == {"console": 4, "python": 3}
     merged = load_file(workplace / "merged" / "model.safetensors")
     base = load_file(workplace / "my-model" / "model.safetensors")
     assert merged.keys() == base.keys()

@@ -319,23 +319,28 @@ def test_out_of_memory_is_a_line_that_says_what_to_lower_and_the_run_goes_on(
     tmp_path: Path, model: Path, feedback: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "hungry.py").write_text(
+        "from pathlib import Path\n\n"
         "import torch\n"
         "from thumbs.core.losses import load_loss\n\n"
         "calls = []\n\n"
         "def loss(inputs, **constants):\n"
         "    calls.append(1)\n"
-        "    if len(calls) == 3:\n"
+        "    if len(calls) >= 3 and Path('full').exists():\n"
         "        raise torch.OutOfMemoryError('CUDA out of memory.\\nTried to allocate 1 GiB')\n"
         "    return load_loss('kto')(inputs, **constants)\n"
     )
+    (tmp_path / "full").touch()
     monkeypatch.chdir(tmp_path)
     changes = [*SETTINGS, "loss.name=hungry:loss", "train.save_every=1"]
     config = load_config(None, changes, model=str(model))
-    with pytest.raises(OutOfMemory, match=r"micro_batch_tokens=4096.*--resume") as caught:
+    with pytest.raises(OutOfMemory, match=r"even for one row at a time.*--resume") as caught:
         pipeline.train_model(feedback, config, tmp_path / "run")
     assert caught.value.exit_code == 75
     assert "\n" not in str(caught.value)
+    (tmp_path / "full").unlink()
     assert pipeline.resume_training(tmp_path / "run")["steps"] == 7
+    tokens = {line["micro_batch_tokens"] for line in read_metrics(tmp_path / "run/metrics.jsonl")}
+    assert tokens == {4096}  # what never fitted is not kept
 
 
 def test_a_long_epoch_is_saved_by_the_clock(

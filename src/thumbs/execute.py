@@ -32,8 +32,15 @@ from thumbs.prepare import Prepared
 from thumbs.progress import console
 from thumbs.report.page import write_report
 from thumbs.runs.checkpoint import Checkpoint, load_latest
-from thumbs.runs.origin import Origin, read_origin, require_same_origin, rounding_differences
+from thumbs.runs.origin import (
+    Origin,
+    read_origin,
+    require_same_origin,
+    rounding_differences,
+    with_micro_batch_tokens,
+)
 from thumbs.runs.rundir import RunDir, read_json, write_json
+from thumbs.scoring.backoff import Budget, is_out_of_memory
 from thumbs.scoring.cache import ScoreCache
 from thumbs.scoring.forward import Scorer, build_scorer
 from thumbs.scoring.reference import (
@@ -46,7 +53,6 @@ from thumbs.scoring.reference import (
 from thumbs.train.loop import Progress, train
 from thumbs.train.step import StepSettings, TrainingData
 
-NO_MEMORY_ON_CPU = "can't allocate memory"  # torch 2.13, c10/core/impl/alloc_cpu.cpp
 AUTO_MICRO_BATCH_TOKENS = {"cpu": 4_096, "cuda": 16_384}  # padded tokens of one forward
 PACKAGES = ("thumbs", "torch", "transformers")
 
@@ -67,14 +73,13 @@ def execute(
     """
     try:
         return _execute(run, config, prepared, policy, origin, demo)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError) and NO_MEMORY_ON_CPU not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
-            f"{run.config}: the {policy.model.device.type} has too little memory for "
-            f"train.micro_batch_tokens={origin.micro_batch_tokens}. Lower it there (the result "
-            "stays the same), or begin anew with train.gradient_checkpointing=true, a smaller "
-            "data.max_tokens, or model.lora."
+            f"{run.config}: the {policy.model.device.type} has too little memory even for one row "
+            "at a time. Free some there, or begin anew with train.gradient_checkpointing=true, a "
+            "smaller data.max_tokens, or model.lora."
         ) from None
 
 
@@ -96,6 +101,7 @@ def _execute(
     inputs = {**origin.inputs, "reference values": reference.sha256}
     origin = dataclasses.replace(origin, inputs=inputs)
     checkpoint = _newest_checkpoint(run, origin)
+    budget = Budget(origin.micro_batch_tokens, changed=functools.partial(_record_tokens, run))
     heldout = functools.partial(
         evaluate_heldout,
         rows=prepared.rows,
@@ -103,7 +109,7 @@ def _execute(
         batches=prepared.heldout_batches,
         reference=reference,
         beta=config.loss.beta,
-        micro_batch_tokens=origin.micro_batch_tokens,
+        budget=budget,
     )
     is_own_reference = config.model.reference is None
     before = heldout(None if is_own_reference else scorer) if prepared.heldout else None
@@ -114,8 +120,10 @@ def _execute(
         config.train,
         _step_settings(config, prepared, origin.micro_batch_tokens),
         run,
+        budget=budget,
         origin=origin.to_dict(),
         resume=checkpoint,
+        z0_check_every=_z0_check_every(config),
         evaluate=lambda step: _print_heldout(step, heldout(scorer) if prepared.heldout else None),
     )
     after = heldout(scorer) if prepared.heldout else None
@@ -192,6 +200,13 @@ def _newest_checkpoint(run: RunDir, origin: Origin) -> Checkpoint | None:
     return checkpoint
 
 
+def _record_tokens(run: RunDir, tokens: int) -> None:
+    """What fitted is what a resumed run begins with."""
+    described = read_json(run.data)
+    origin = with_micro_batch_tokens(described["origin"], tokens)
+    write_json(run.data, described | {"origin": origin})
+
+
 def _reference_values(
     run: RunDir,
     config: Config,
@@ -219,6 +234,11 @@ def _reference_values(
         scores = reference_pass(scorer, prepared.planned, ScoreCache(cache_folder()), identity)
         freeze_reference(run.reference, prepared.planned, scores)
     return read_frozen_reference(run.reference, prepared.planned)
+
+
+def _z0_check_every(config: Config) -> int | None:
+    z0 = config.loss.z0
+    return z0.check_every if z0.estimator == "adaptive" else None
 
 
 def _step_settings(config: Config, prepared: Prepared, micro_batch_tokens: int) -> StepSettings:

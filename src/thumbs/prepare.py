@@ -89,7 +89,7 @@ def prepare(feedback: Path, config: Config, today: date) -> Prepared:
         group_prompts=config.train.group_prompts,
         group_rows=config.loss.z0.group_rows,
         redraw=config.loss.z0.redraw,
-        mismatched=needs.mismatched and config.loss.z0.estimator == "mismatched",
+        mismatched=needs.mismatched and config.loss.z0.estimator != "zero",
     )
     epochs = plan_epochs(columns, training, settings)
     heldout_batches = plan_evaluation(columns, heldout, config)
@@ -193,7 +193,7 @@ def _require_trainable(
 def _require_needs(feedback: Path, config: Config, labels: set[bool], prompts: int) -> None:
     """Refuse data that lacks what the loss needs, once as text and once as cut to rows."""
     needs = loss_needs(config.loss.name)
-    if needs.mismatched and config.loss.z0.estimator == "mismatched" and prompts < 2:
+    if needs.mismatched and config.loss.z0.estimator != "zero" and prompts < 2:
         raise FeedbackError(
             f"{feedback}: the training rows share one prompt, but z0 pairs answers with other "
             "prompts and needs at least 2. Set loss.z0.estimator=zero or bring more prompts."

@@ -9,6 +9,7 @@ from thumbs.evaluate.score import evaluate_heldout, plan_evaluation
 from thumbs.files import cache_folder
 from thumbs.models.load import ModelIdentity
 from thumbs.models.tiny import tiny_model
+from thumbs.scoring.backoff import Budget
 from thumbs.scoring.cache import ScoreCache
 from thumbs.scoring.forward import build_scorer
 from thumbs.scoring.planned import planned_sequences
@@ -59,7 +60,7 @@ def test_scores_are_sums_over_loss_tokens_of_policy_minus_reference() -> None:
         batches,
         ReferenceValues(planned.place, scores),
         beta=0.1,
-        micro_batch_tokens=11,
+        budget=Budget(11),
     ).to_dict()
 
     def log_ratio(x: int, y: int) -> float:

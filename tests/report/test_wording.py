@@ -135,6 +135,12 @@ def test_z0_at_0_is_explained_with_its_share_of_the_steps() -> None:
     assert "Lowest raw estimate: -0.400 nats." in said
 
 
+def test_steps_without_an_estimate_of_z0_are_told() -> None:
+    steps = steps_of(z0=[0.0, 0.0, 0.0, 0.0], z0_raw=[-0.2, None, None, -0.1])
+    said = z0_answer(record(steps=steps)).replace("\xa0", " ")
+    assert "Lowest raw estimate: -0.200 nats. It was estimated on 2 of 4 steps" in said
+
+
 def test_z0_above_0_on_every_step_is_explained_too() -> None:
     said = z0_answer(record(steps=steps_of(z0=[0.1, 0.3], z0_raw=[0.1, 0.3])))
     assert said.startswith("z0 was above 0 on every step, 0.300 nats at the end")

@@ -14,6 +14,7 @@ from thumbs.evaluate.score import evaluate_heldout, plan_evaluation
 from thumbs.feedback.record import Feedback
 from thumbs.files import cache_folder
 from thumbs.models.load import load_model, load_tokenizer, pick_device
+from thumbs.scoring.backoff import Budget
 from thumbs.scoring.cache import ScoreCache
 from thumbs.scoring.forward import build_scorer
 from thumbs.scoring.planned import planned_sequences
@@ -62,7 +63,7 @@ def evaluate_feedback(
         batches,
         ReferenceValues(planned.place, scores),
         beta=config.loss.beta,
-        micro_batch_tokens=micro_batch_tokens,
+        budget=Budget(micro_batch_tokens, "tokens of a forward"),
     )
 
 

@@ -13,6 +13,7 @@ from thumbs.core.losses import kl_baseline, log_ratio_sums
 from thumbs.data.plan import Batch, PlanColumns, PlanSettings, plan_epochs
 from thumbs.data.rows import Row
 from thumbs.evaluate.heldout import HeldoutMetrics, heldout_metrics
+from thumbs.scoring.backoff import Budget
 from thumbs.scoring.forward import Scorer, score_in_micro_batches
 from thumbs.scoring.reference import ReferenceValues
 
@@ -27,7 +28,7 @@ def evaluate_heldout(
     reference: ReferenceValues,
     *,
     beta: float,
-    micro_batch_tokens: int,
+    budget: Budget,
 ) -> HeldoutMetrics:
     """Score `members` of `rows` and the mismatched pairs of `batches` against the reference.
 
@@ -35,7 +36,7 @@ def evaluate_heldout(
     """
     own = [(i, i) for i in members]
     mismatched = [pair for batch in batches for g in batch.groups for pair in g.mismatched]
-    ratios = _log_ratios(scorer, rows, [*own, *mismatched], reference, micro_batch_tokens)
+    ratios = _log_ratios(scorer, rows, [*own, *mismatched], reference, budget)
     between = ratios[len(own) :]
     baseline = kl_baseline(*log_ratio_sums(between, torch.zeros_like(between)))
     labels = [rows[i].desirable for i in members]
@@ -72,13 +73,17 @@ def _log_ratios(
     rows: Sequence[Row],
     pairs: Sequence[tuple[int, int]],
     reference: ReferenceValues,
-    micro_batch_tokens: int,
+    budget: Budget,
 ) -> torch.Tensor:
     """(len(pairs),) float64 log-ratio, nats, of each completion after its (other) prompt."""
     if scorer is None:
         return torch.zeros(len(pairs), dtype=torch.float64)
     sequences = [(rows[x].prompt_ids, rows[y].completion_ids) for x, y in pairs]
-    scores = score_in_micro_batches(scorer, sequences, max_tokens=micro_batch_tokens)
+    scores = budget.spend(
+        lambda tokens: score_in_micro_batches(scorer, sequences, max_tokens=tokens),
+        what="the evaluation",
+        longest=max((len(p) + len(c) for p, c in sequences), default=0),
+    )
     ratios = [
         _masked(rows[y], score.cpu().double() - reference[x, y].double()).sum()
         for (x, y), score in zip(pairs, scores, strict=True)

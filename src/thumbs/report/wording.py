@@ -107,6 +107,11 @@ def z0_answer(run: RunRecord) -> str:
         "such answers, which is common when the rated answers came from this model or from data "
         "it was tuned on before. Each answer is then judged against the reference itself. "
         f"Lowest raw estimate: {number(min(raw))} nats."
+    ) + (
+        f" It was estimated on {number(len(raw))} of {number(len(z0))} steps: loss.z0.estimator="
+        "adaptive leaves it out where it would have come out below 0."
+        if len(raw) < len(z0)
+        else ""
     )
 
 

@@ -68,6 +68,11 @@ def read_origin(stored: Any, place: str) -> Origin:
     return origin
 
 
+def with_micro_batch_tokens(stored: Mapping[str, Any], tokens: int) -> dict[str, Any]:
+    """What `to_dict` gave, with another resolved number."""
+    return {**stored, "machine": {**stored["machine"], "micro_batch_tokens": tokens}}
+
+
 def origin_config(config: Config) -> dict[str, Any]:
     """The configuration as an `Origin` holds it."""
     return config.model_dump(mode="json")

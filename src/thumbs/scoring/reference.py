@@ -5,6 +5,7 @@ completion token, cached by content and frozen into the run. After the pass no r
 needed: the step reads values only.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
@@ -20,13 +21,14 @@ from thumbs.errors import Interrupted, RunError
 from thumbs.files import write_bytes
 from thumbs.models.load import ModelIdentity
 from thumbs.progress import progress_bar
+from thumbs.scoring.backoff import Budget
 from thumbs.scoring.cache import ScoreCache, tensor_sha256
 from thumbs.scoring.forward import Scorer, score_in_micro_batches
 from thumbs.scoring.planned import Places, PlannedSequences
-from thumbs.scoring.tree import TREE_TOKENS
+from thumbs.scoring.tree import TREE_TOKENS, TokenSequence
 from thumbs.stopping import stopping_after
 
-FORWARD_TOKENS = 4_096  # padded tokens of one forward; part of what a chunk's bytes depend on
+FORWARD_TOKENS = 4_096  # padded tokens of one forward, as long as memory holds them
 
 
 class TokenScores(Sequence[Tensor]):
@@ -92,6 +94,7 @@ def reference_pass(
     places = known.look_up(digests)
     scores = TokenScores(torch.empty(int(lengths.sum())), _ends(lengths))
     from_cache = 0
+    budget = Budget(FORWARD_TOKENS, "tokens of a forward")
     with (
         stopping_after("this part of the reference pass") as stop,
         progress_bar("reference pass", int(tokens.sum()), "tokens") as bar,
@@ -102,8 +105,11 @@ def reference_pass(
             from_cache += len(chunk) - len(missing)
             if missing:
                 sequences = planned.sequences(missing)
-                scored = score_in_micro_batches(scorer, sequences, max_tokens=FORWARD_TOKENS)
-                values = [score.float().cpu() for score in scored]
+                values = budget.spend(
+                    functools.partial(_score, scorer, sequences),
+                    what="this part of the reference pass",
+                    longest=int(tokens[missing].max()),
+                )
                 known.put(digests[missing], values)
                 found.update(zip(missing, values, strict=True))
             for i, value in found.items():
@@ -115,6 +121,11 @@ def reference_pass(
                 done = f"{number} of {len(planned.chunks)} parts"
                 raise Interrupted(f"stopped in the reference pass after {done}")
     return scores
+
+
+def _score(scorer: Scorer, sequences: Sequence[TokenSequence], forward_tokens: int) -> list[Tensor]:
+    scored = score_in_micro_batches(scorer, sequences, max_tokens=forward_tokens)
+    return [score.float().cpu() for score in scored]
 
 
 def freeze_reference(path: Path, planned: PlannedSequences, scores: "TokenScores") -> None:

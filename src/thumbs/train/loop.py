@@ -4,9 +4,10 @@ In: a policy, the planned batches, the reference's values. Out: the trained poli
 step measured. Reads top to bottom; the caller hands in how to evaluate.
 """
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,9 +18,12 @@ from thumbs.errors import Interrupted
 from thumbs.files import sync
 from thumbs.progress import Bar, progress_bar
 from thumbs.runs.checkpoint import Checkpoint, save_checkpoint
+from thumbs.runs.origin import with_micro_batch_tokens
 from thumbs.runs.rundir import RunDir, append_metrics, keep_metrics_until
+from thumbs.scoring.backoff import Budget
 from thumbs.scoring.forward import Scorer
 from thumbs.stopping import stopping_after
+from thumbs.train.adaptive_z0 import Z0Memory, read_memory, step_adaptively
 from thumbs.train.optim import (
     build_optimizer,
     learning_rate,
@@ -40,6 +44,7 @@ class Progress:
     clamped: float = 0.0  # steps whose z0 was clamped, a share of groups counting as a share
     steps_with_z0: int = 0
     last: dict[str, Any] | None = None
+    z0: Z0Memory = field(default_factory=Z0Memory)
 
 
 def train(
@@ -50,13 +55,17 @@ def train(
     settings: StepSettings,
     run: RunDir,
     *,
+    budget: Budget,
     origin: Mapping[str, Any],
     resume: Checkpoint | None = None,
     evaluate: Callable[[int], None] | None = None,
+    z0_check_every: int | None = None,
 ) -> Progress:
     """Train `scorer.model` on every batch (or `config.max_steps` of them).
 
     `evaluate(step)` is called every `config.eval_every` steps. `origin` goes into checkpoints.
+    `budget`: tokens of one forward; a step that runs out of memory is done again with half.
+    `z0_check_every`: see `adaptive_z0`; None estimates z0 on every step.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint saved.
@@ -86,9 +95,19 @@ def train(
             started = time.perf_counter()
             rate = learning_rate(step, len(schedule), config)
             set_learning_rate(optimizer, rate)
-            result = train_step(scorer, optimizer, batch, data, settings, step=step)
+            one_step = functools.partial(
+                _step_that_fits,
+                scorer,
+                optimizer,
+                data=data,
+                settings=settings,
+                budget=budget,
+                step=step,
+            )
+            result, progress.z0 = step_adaptively(one_step, batch, progress.z0, z0_check_every)
             seconds = time.perf_counter() - started
-            _log(progress, result, run, epoch=epoch, rate=rate, seconds=seconds)
+            numbers = {"epoch": epoch, "learning_rate": rate, "seconds": seconds}
+            _log(progress, result, run, numbers | {"micro_batch_tokens": budget.tokens})
             _show(bar, result, seconds)
             due = time.monotonic() - saved_at >= SAVE_SECONDS
             if config.save_every:
@@ -96,7 +115,8 @@ def train(
             at_end = progress.step == len(schedule) or progress.step in epoch_ends
             stopping = stop.came  # asked once: a signal may come while the checkpoint is saved
             if due or at_end or stopping:
-                _save(scorer, optimizer, progress, run, config, origin)
+                now = with_micro_batch_tokens(origin, budget.tokens)
+                _save(scorer, optimizer, progress, run, config, now)
                 saved_at = time.monotonic()
             if stopping:
                 raise Interrupted(f"stopped after step {progress.step} of {len(schedule)}")
@@ -106,14 +126,33 @@ def train(
     return progress
 
 
+def _step_that_fits(
+    scorer: Scorer,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    data: TrainingData,
+    settings: StepSettings,
+    budget: Budget,
+    step: int,
+) -> StepResult:
+    """The step, from its beginning with the same random numbers each time memory runs out."""
+    rows = data.rows
+    pairs = [*((i, i) for i in batch.rows), *(p for g in batch.groups for p in g.mismatched)]
+    longest = max(len(rows[x].prompt_ids) + len(rows[y].completion_ids) for x, y in pairs)
+    random_state = torch.get_rng_state()
+
+    def attempt(tokens: int) -> StepResult:
+        torch.set_rng_state(random_state)
+        fitted = replace(settings, micro_batch_tokens=tokens)
+        return train_step(scorer, optimizer, batch, data, fitted, step=step)
+
+    if settings.ranks.count > 1:  # the other ranks would wait for this one
+        longest = budget.tokens + 1
+    return budget.spend(attempt, what=f"step {step + 1}", longest=longest)
+
+
 def _log(
-    progress: Progress,
-    result: StepResult,
-    run: RunDir,
-    *,
-    epoch: int,
-    rate: float,
-    seconds: float,
+    progress: Progress, result: StepResult, run: RunDir, timing: Mapping[str, int | float]
 ) -> None:
     progress.step += 1
     numbers = asdict(result)
@@ -124,11 +163,9 @@ def _log(
     share = progress.clamped / progress.steps_with_z0 if progress.steps_with_z0 else None
     progress.last = {
         "step": progress.step,
-        "epoch": epoch,
         **numbers,
         "clamped_share": share,
-        "learning_rate": rate,
-        "seconds": seconds,
+        **timing,
     }
     append_metrics(run.metrics, progress.last)
 
@@ -154,6 +191,7 @@ def _save(
         "clamped": progress.clamped,
         "steps_with_z0": progress.steps_with_z0,
         "last": progress.last,
+        "z0": asdict(progress.z0),
     }
     checkpoint = Checkpoint(progress.step, policy, tensors, state, origin)
     sync(run.metrics)  # the lines up to this step must not be lost where the checkpoint is not
@@ -167,4 +205,6 @@ def _restore(scorer: Scorer, optimizer: torch.optim.Optimizer, checkpoint: Check
             own[name].copy_(tensor)
     restore_optimizer(scorer.model, optimizer, checkpoint.optimizer)
     torch.set_rng_state(checkpoint.optimizer["rng/torch"])
-    return Progress(checkpoint.step, **checkpoint.state)
+    state = dict(checkpoint.state)
+    z0 = read_memory(state.pop("z0")) if "z0" in state else Z0Memory()
+    return Progress(checkpoint.step, **state, z0=z0)

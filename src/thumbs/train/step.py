@@ -33,6 +33,7 @@ from thumbs.core.metrics import accuracy_at, margin, saturation
 from thumbs.data.plan import Batch
 from thumbs.data.rows import Row
 from thumbs.errors import NonFiniteError
+from thumbs.scoring.backoff import whatever_the_forwards
 from thumbs.scoring.forward import Scorer, index_prompts
 from thumbs.scoring.packed import PromptStates
 from thumbs.scoring.reference import ReferenceValues
@@ -104,7 +105,10 @@ def train_step(
 
     Raises:
         NonFiniteError: a loss or the gradient is not finite; the weights have not moved.
+        OutOfMemory: the optimizer's state does not fit. Where a forward or backward does not, its
+            own error comes out, and the weights have not moved.
     """
+    optimizer.zero_grad(set_to_none=True)  # those of the last step, or of one that did not fit
     ranks = settings.ranks
     tokens = _TokenCount()
     shares = divide(batch, data.rows, ranks.count)
@@ -117,7 +121,6 @@ def train_step(
     after = first.prompts if first else None
     sums = _mismatched_sums(scorer, shares, batch, data, settings, tokens, after)  # (G, 3)
     z0 = _per_row(reference_points(sums), batch)  # (B,)
-    optimizer.zero_grad(set_to_none=True)
     measured = _learn(scorer, shares, batch, z0, data, settings, step, forwards, first)  # (2, B)
     sum_gradients([p for p in scorer.parameters() if p.requires_grad], ranks)
     trained = [p for p in scorer.parameters() if p.grad is not None]
@@ -130,7 +133,8 @@ def train_step(
     grad_norm, sums = read[2 * len(z0)].item(), read[2 * len(z0) + 1 :].view(-1, 3)
     rows = [data.rows[i] for i in batch.rows]
     _require_finite(losses, grad_norm, rows)
-    optimizer.step()
+    with whatever_the_forwards():
+        optimizer.step()
     baselines = [kl_baseline(*group) for group in sums]
     return _result(batch, baselines, rows, losses, log_ratio, settings, grad_norm, tokens)
 
