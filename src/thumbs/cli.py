@@ -235,6 +235,8 @@ def train(
         from thumbs import pipeline
 
         result = pipeline.train_model(feedback, settings, out)
+    if not result:  # of several processes the first one speaks
+        return
     if json:
         _print_json(result)
     else:

@@ -17,7 +17,7 @@ import torch
 
 from thumbs.config import Config
 from thumbs.core.losses import load_loss
-from thumbs.errors import CheckpointError, OutOfMemory, RunError
+from thumbs.errors import CheckpointError, Interrupted, OutOfMemory, RunError
 from thumbs.evaluate.heldout import HeldoutMetrics
 from thumbs.evaluate.score import evaluate_heldout
 from thumbs.files import cache_folder, folder_written_aside, sha256_file
@@ -50,7 +50,9 @@ from thumbs.scoring.reference import (
     read_frozen_reference,
     reference_pass,
 )
+from thumbs.train.launch import decided_by_first
 from thumbs.train.loop import Progress, train
+from thumbs.train.ranks import ALONE, Ranks
 from thumbs.train.step import StepSettings, TrainingData
 
 AUTO_MICRO_BATCH_TOKENS = {"cpu": 4_096, "cuda": 16_384}  # padded tokens of one forward
@@ -65,14 +67,17 @@ def execute(
     origin: Origin,
     *,
     demo: dict[str, Any] | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Reference pass, steps, held-out numbers, model, summary, page; returns what `train` prints.
+
+    Ranks beside the first only take their share of the pass and of the steps; they return nothing.
 
     The run goes on after its newest whole checkpoint, or from the start where it has none.
     origin: what the run's bytes depend on, for its checkpoints.
     """
     try:
-        return _execute(run, config, prepared, policy, origin, demo)
+        return _execute(run, config, prepared, policy, origin, demo, ranks)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -90,6 +95,7 @@ def _execute(
     policy: LoadedModel,
     origin: Origin,
     demo: dict[str, Any] | None,
+    ranks: Ranks,
 ) -> dict[str, Any]:
     started = time.perf_counter()
     scorer = build_scorer(policy.model, dtype=config.model.dtype)
@@ -97,7 +103,7 @@ def _execute(
         console.print(note)
     if config.train.gradient_checkpointing:
         policy.model.activation_checkpointing_enable()
-    reference = _reference_values(run, config, prepared, scorer, policy, origin)
+    reference = _reference_values(run, config, prepared, scorer, policy, origin, ranks)
     inputs = {**origin.inputs, "reference values": reference.sha256}
     origin = dataclasses.replace(origin, inputs=inputs)
     checkpoint = _newest_checkpoint(run, origin)
@@ -112,20 +118,23 @@ def _execute(
         budget=budget,
     )
     is_own_reference = config.model.reference is None
-    before = heldout(None if is_own_reference else scorer) if prepared.heldout else None
+    measures = bool(prepared.heldout) and ranks.rank == 0
+    before = heldout(None if is_own_reference else scorer) if measures else None
     progress = train(
         scorer,
         prepared.epochs,
         TrainingData(prepared.rows, reference),
         config.train,
-        _step_settings(config, prepared, origin.micro_batch_tokens),
+        _step_settings(config, prepared, origin.micro_batch_tokens, ranks),
         run,
         budget=budget,
         origin=origin.to_dict(),
         resume=checkpoint,
         z0_check_every=_z0_check_every(config),
-        evaluate=lambda step: _print_heldout(step, heldout(scorer) if prepared.heldout else None),
+        evaluate=lambda step: _print_heldout(step, heldout(scorer) if measures else None),
     )
+    if ranks.rank > 0:
+        return {}
     after = heldout(scorer) if prepared.heldout else None
     _save_model(run, config, policy, prepared)
     summary = _summary(run, progress, before, after, time.perf_counter() - started)
@@ -156,7 +165,9 @@ def finish(run: RunDir, weights: Any) -> dict[str, Any] | None:
     return _told(run, summary) | {"weights": weights}
 
 
-def machine_facts(device: torch.device, micro_batch_tokens: int) -> dict[str, str | int]:
+def machine_facts(
+    device: torch.device, micro_batch_tokens: int, ranks: Ranks = ALONE
+) -> dict[str, str | int]:
     """What the last bits of the result depend on beside settings and inputs."""
     on_gpu = device.type == "cuda"
     kind = torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability()
@@ -165,6 +176,7 @@ def machine_facts(device: torch.device, micro_batch_tokens: int) -> dict[str, st
     return {
         "device": f"{device.type} {kind}",
         "threads": torch.get_num_threads(),
+        "ranks": ranks.count,
         "micro_batch_tokens": micro_batch_tokens,
         **{package: version(package) for package in PACKAGES},
     }
@@ -214,26 +226,46 @@ def _reference_values(
     scorer: Scorer,
     policy: LoadedModel,
     origin: Origin,
+    ranks: Ranks,
 ) -> ReferenceValues:
-    """Score the plan under the reference unless the run already holds the values, whole."""
-    damage = frozen_damage(run.reference)
-    if damage:
-        if run.reference.exists():
-            line = f"{run.reference}: {damage}; the reference's values are made again"
-            console.print(line, soft_wrap=True)
-        identity = policy.identity
-        if config.model.reference is not None:
-            other = load_reference(config.model, prepared.tokenizer, device=scorer.device)
-            scorer = build_scorer(other.model, dtype=config.model.dtype)
-            identity = other.identity
-        if identity.weight_sha256 != origin.inputs.get("reference"):
-            raise CheckpointError(
-                f"{identity.name_or_path}: the reference holds other weights than when the run "
-                "began. Restore them, or start a new run."
-            )
-        scores = reference_pass(scorer, prepared.planned, ScoreCache(cache_folder()), identity)
-        freeze_reference(run.reference, prepared.planned, scores)
+    """The values the run holds; the first rank makes them where they are not there, whole."""
+    made = False
+    try:
+        if ranks.rank == 0 and (damage := frozen_damage(run.reference)):
+            _score_reference(run, config, prepared, scorer, policy, origin, damage)
+        made = True
+    finally:
+        made = decided_by_first(made, ranks)
+    if not made:
+        raise Interrupted("the reference pass has ended on the first rank")
     return read_frozen_reference(run.reference, prepared.planned)
+
+
+def _score_reference(
+    run: RunDir,
+    config: Config,
+    prepared: Prepared,
+    scorer: Scorer,
+    policy: LoadedModel,
+    origin: Origin,
+    damage: str,
+) -> None:
+    """Score the plan under the reference and freeze the values; damage: of those there are."""
+    if run.reference.exists():
+        line = f"{run.reference}: {damage}; the reference's values are made again"
+        console.print(line, soft_wrap=True)
+    identity = policy.identity
+    if config.model.reference is not None:
+        other = load_reference(config.model, prepared.tokenizer, device=scorer.device)
+        scorer = build_scorer(other.model, dtype=config.model.dtype)
+        identity = other.identity
+    if identity.weight_sha256 != origin.inputs.get("reference"):
+        raise CheckpointError(
+            f"{identity.name_or_path}: the reference holds other weights than when the run "
+            "began. Restore them, or start a new run."
+        )
+    scores = reference_pass(scorer, prepared.planned, ScoreCache(cache_folder()), identity)
+    freeze_reference(run.reference, prepared.planned, scores)
 
 
 def _z0_check_every(config: Config) -> int | None:
@@ -241,7 +273,9 @@ def _z0_check_every(config: Config) -> int | None:
     return z0.check_every if z0.estimator == "adaptive" else None
 
 
-def _step_settings(config: Config, prepared: Prepared, micro_batch_tokens: int) -> StepSettings:
+def _step_settings(
+    config: Config, prepared: Prepared, micro_batch_tokens: int, ranks: Ranks
+) -> StepSettings:
     loss = functools.partial(
         load_loss(config.loss.name),
         beta=config.loss.beta,
@@ -254,6 +288,7 @@ def _step_settings(config: Config, prepared: Prepared, micro_batch_tokens: int) 
         max_grad_norm=config.train.max_grad_norm,
         micro_batch_tokens=micro_batch_tokens,
         dropout_seed=config.train.seed if config.model.lora and config.model.lora.dropout else None,
+        ranks=ranks,
     )
 
 

@@ -6,6 +6,7 @@ The only place that knows every part; each part knows only what stands below it.
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -15,7 +16,14 @@ import torch
 
 from thumbs.config import Config, dump_config, load_config, with_whole_paths
 from thumbs.data.rows import StoredRows
-from thumbs.errors import CheckpointError, ConfigError, ModelError, RunError
+from thumbs.errors import (
+    CheckpointError,
+    ConfigError,
+    Interrupted,
+    ModelError,
+    NonFiniteError,
+    RunError,
+)
 from thumbs.evaluate.feedback_task import evaluate_feedback, task_numbers
 from thumbs.evaluate.intervals import newcombe_paired, wilson
 from thumbs.execute import execute, finish, machine_facts, micro_batch_tokens
@@ -41,7 +49,7 @@ from thumbs.prepare import (
     print_data,
     tokenize_records,
 )
-from thumbs.progress import console
+from thumbs.progress import console, silence
 from thumbs.report.page import write_report
 from thumbs.runs.origin import Origin, origin_config, read_origin, require_same_origin
 from thumbs.runs.rundir import (
@@ -55,7 +63,9 @@ from thumbs.runs.rundir import (
     resumable,
     write_json,
 )
+from thumbs.train.launch import decided_by_first, joined_ranks, leading
 from thumbs.train.optim import require_optimizer
+from thumbs.train.ranks import Ranks
 
 NUM_DEMO_PROBLEMS = 1_000
 
@@ -96,63 +106,93 @@ def train_model(
 ) -> dict[str, Any]:
     """`thumbs train`: a run folder with a trained model, its numbers and its report.
 
+    Of the processes that torchrun starts the first returns them, the others nothing.
+
     Raises:
         ThumbsError: whatever is wrong with the input; nothing is written before it is all known.
     """
     config = with_whole_paths(config)
-    with new_run(out) as run:
-        _require_whole_model(config.model.name_or_path)
-        require_model(config.model)
-        require_optimizer(config.train, pick_device())
-        today = datetime.now(UTC).date()
-        prepared = prepare(feedback, config, today)
-        policy = load_model(config.model, device=pick_device(), seed=config.train.seed)
-        _require_context(policy, prepared.rows)
-        described = describe_data(feedback, prepared, policy.identity, today)
-        if config.model.reference is not None:
-            # Loaded again for its pass: what it is must be known before the run stands.
-            named = load_reference(config.model, prepared.tokenizer, device=pick_device()).identity
-            described["reference"] = asdict(named)
-        tokens = micro_batch_tokens(config, pick_device())
-        inputs = {
-            "feedback": described["feedback"]["sha256"],
-            "reference": described["reference"]["weight_sha256"],
-        }
-        origin = _origin(config, inputs, prepared, policy, tokens)
-        write_json(run.data, described | {"origin": origin.to_dict()})
-        write_bytes(run.config, dump_config(config).encode())  # now it is a run
-        with resumable(out):
-            print_data(described)
-            return execute(run, config, prepared, policy, origin, demo=demo)
+    with joined_ranks(pick_device()) as ranks:
+        if ranks.rank > 0:
+            return _train_along(out, ranks)
+        with leading(ranks) as begin, new_run(out) as run:
+            _require_whole_model(config.model.name_or_path)
+            require_model(config.model)
+            require_optimizer(config.train, pick_device())
+            today = datetime.now(UTC).date()
+            prepared = prepare(feedback, config, today)
+            policy = load_model(config.model, device=pick_device(), seed=config.train.seed)
+            _require_context(policy, prepared.rows)
+            described = describe_data(feedback, prepared, policy.identity, today)
+            if config.model.reference is not None:
+                # Loaded again for its pass: what it is must be known before the run stands.
+                named = load_reference(config.model, prepared.tokenizer, device=pick_device())
+                described["reference"] = asdict(named.identity)
+            tokens = micro_batch_tokens(config, pick_device())
+            inputs = {
+                "feedback": described["feedback"]["sha256"],
+                "reference": described["reference"]["weight_sha256"],
+            }
+            origin = _origin(config, inputs, prepared, policy, tokens, ranks)
+            write_json(run.data, described | {"origin": origin.to_dict()})
+            write_bytes(run.config, dump_config(config).encode())  # now it is a run
+            begin()
+            with resumable(out):
+                print_data(described)
+                return execute(run, config, prepared, policy, origin, demo=demo, ranks=ranks)
 
 
 def resume_training(path: Path) -> dict[str, Any]:
     """`thumbs train --resume RUN`: goes on after the last checkpoint, or from the start."""
-    with existing_run(path) as run, resumable(path):
-        config = load_config(run.config)
-        described = read_described(run)
-        finished = finish(run, described.get("weights"))
-        if finished is not None:
-            return finished
-        require_optimizer(config.train, pick_device())
-        feedback = Path(described["feedback"]["path"])
-        if not feedback.is_file() or sha256_file(feedback) != described["feedback"]["sha256"]:
-            state = "has changed" if feedback.is_file() else "is missing"
-            raise RunError(f"{run.data}: the feedback file {feedback} {state} since the run began")
-        began = read_origin(described.get("origin"), str(run.data))
-        prepared = prepare(feedback, config, date.fromisoformat(described["today"]))
-        policy = load_model(config.model, device=pick_device(), seed=config.train.seed)
-        if policy.identity.weight_sha256 != began.inputs.get("policy"):
-            name = config.model.name_or_path
-            raise CheckpointError(f"{path}: {name} holds other weights than when the run began")
-        tokens = began.micro_batch_tokens  # as the run resolved it, whatever is automatic today
-        if config.train.micro_batch_tokens != began.config["train"]["micro_batch_tokens"]:
-            tokens = micro_batch_tokens(config, pick_device())
-        origin = _origin(config, began.inputs, prepared, policy, tokens)
-        require_same_origin(
-            began, origin, f"{run.config}: is not what the run began with", "it began with"
-        )
-        return execute(run, config, prepared, policy, origin)
+    with joined_ranks(pick_device()) as ranks:
+        if ranks.rank > 0:
+            return _train_along(path, ranks)
+        with leading(ranks) as begin, existing_run(path) as run, resumable(path):
+            finished = finish(run, read_described(run).get("weights"))
+            if finished is not None:
+                return finished
+            as_begun = _as_begun(run, ranks)
+            begin()
+            return execute(run, *as_begun, ranks=ranks)
+
+
+def _train_along(path: Path, ranks: Ranks) -> dict[str, Any]:
+    """What a rank beside the first does, once that one has made or opened the run in `path`."""
+    silence()
+    if decided_by_first(False, ranks):
+        run = open_run(path)
+        with suppress(Interrupted, NonFiniteError):  # they come to every rank; the first one tells
+            execute(run, *_as_begun(run, ranks), ranks=ranks)
+    return {}
+
+
+def _as_begun(run: RunDir, ranks: Ranks) -> tuple[Config, Prepared, LoadedModel, Origin]:
+    """What `execute` takes, as it was when the run began.
+
+    Raises:
+        ThumbsError: it is not the same any more.
+    """
+    config = load_config(run.config)
+    described = read_described(run)
+    require_optimizer(config.train, pick_device())
+    feedback = Path(described["feedback"]["path"])
+    if not feedback.is_file() or sha256_file(feedback) != described["feedback"]["sha256"]:
+        state = "has changed" if feedback.is_file() else "is missing"
+        raise RunError(f"{run.data}: the feedback file {feedback} {state} since the run began")
+    began = read_origin(described.get("origin"), str(run.data))
+    prepared = prepare(feedback, config, date.fromisoformat(described["today"]))
+    policy = load_model(config.model, device=pick_device(), seed=config.train.seed)
+    if policy.identity.weight_sha256 != began.inputs.get("policy"):
+        name = config.model.name_or_path
+        raise CheckpointError(f"{run.path}: {name} holds other weights than when the run began")
+    tokens = began.micro_batch_tokens  # as the run resolved it, whatever is automatic today
+    if config.train.micro_batch_tokens != began.config["train"]["micro_batch_tokens"]:
+        tokens = micro_batch_tokens(config, pick_device())
+    origin = _origin(config, began.inputs, prepared, policy, tokens, ranks)
+    require_same_origin(
+        began, origin, f"{run.config}: is not what the run began with", "it began with"
+    )
+    return config, prepared, policy, origin
 
 
 def evaluate(
@@ -260,10 +300,11 @@ def _origin(
     prepared: Prepared,
     policy: LoadedModel,
     micro_batch_tokens: int,
+    ranks: Ranks,
 ) -> Origin:
     weights, rows = policy.identity.weight_sha256, prepared.sha256()
     inputs = {**inputs, "policy": weights, "rows and batches": rows}
-    machine = machine_facts(pick_device(), micro_batch_tokens)
+    machine = machine_facts(pick_device(), micro_batch_tokens, ranks)
     return Origin(origin_config(config), inputs, machine)
 
 

@@ -15,6 +15,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 console = Console(stderr=True, highlight=False)
 
 
+def silence() -> None:
+    """From now on this process shows nothing: another one of the run does."""
+    console.quiet = True
+
+
 @dataclass
 class Bar:
     """A running bar; `advance` moves it by `steps` and shows `text` behind it."""
@@ -38,11 +43,11 @@ class Bar:
 @contextmanager
 def progress_bar(title: str, total: float | None, unit: str) -> Iterator[Bar]:
     """Show a bar titled `title` over `total` units (None: unknown) while the block runs."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or console.quiet:
         bar = Bar(None, None)
         yield bar
         seconds = time.monotonic() - bar.started
-        if bar.done:
+        if bar.done and not console.quiet:
             line = f"{title}: {bar.done:,.0f} {unit} in {seconds:,.1f} s ({bar._rate()}) {bar.text}"
             print(line.rstrip(), file=sys.stderr)
         return

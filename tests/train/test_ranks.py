@@ -295,8 +295,9 @@ def test_a_step_waits_for_the_device_once_and_sums_over_the_ranks_twice(
 
     (sizes, reads, forwards), (_, _, forwards_of_other) = on_two_ranks(counted)
     num_weights = sum(p.numel() for p in drifted_scorer().parameters())
-    # Two groups' sums, squares and counts; all gradients; two numbers a row and a part of the norm.
-    assert sizes == [2 * 3, num_weights, 2 * 12 + 1]
+    # Two groups' sums, squares and counts; all gradients; two numbers a row, a part of the norm and
+    # whether to stop.
+    assert sizes == [2 * 3, num_weights, 2 * 12 + 2]
     assert reads.index("cpu") == 0  # nothing is read before the copy, and what follows reads that
     assert reads.count("cpu") == 1
     assert forwards == forwards_of_other > 2

@@ -61,7 +61,7 @@ def train(
     evaluate: Callable[[int], None] | None = None,
     z0_check_every: int | None = None,
 ) -> Progress:
-    """Train `scorer.model` on every batch (or `config.max_steps` of them).
+    """Train `scorer.model` on every batch (or `config.max_steps` of them), on every rank alike.
 
     `evaluate(step)` is called every `config.eval_every` steps. `origin` goes into checkpoints.
     `budget`: tokens of one forward; a step that runs out of memory is done again with half.
@@ -78,10 +78,12 @@ def train(
         step for step in range(1, len(schedule)) if schedule[step][0] != schedule[step - 1][0]
     }
     optimizer = build_optimizer(scorer.model, config)
+    is_first = settings.ranks.rank == 0  # which alone writes
     progress = Progress()
     if resume is not None:
         progress = _restore(scorer, optimizer, resume)
-    keep_metrics_until(run.metrics, progress.step)
+    if is_first:
+        keep_metrics_until(run.metrics, progress.step)
     scorer.model.train(config.gradient_checkpointing)  # dropout is 0 either way
 
     with (
@@ -95,26 +97,24 @@ def train(
             started = time.perf_counter()
             rate = learning_rate(step, len(schedule), config)
             set_learning_rate(optimizer, rate)
+            take = functools.partial(train_step, scorer, optimizer, step=step, stop=stop)
             one_step = functools.partial(
-                _step_that_fits,
-                scorer,
-                optimizer,
-                data=data,
-                settings=settings,
-                budget=budget,
-                step=step,
+                _step_that_fits, take, data=data, settings=settings, budget=budget, step=step
             )
             result, progress.z0 = step_adaptively(one_step, batch, progress.z0, z0_check_every)
             seconds = time.perf_counter() - started
-            numbers = {"epoch": epoch, "learning_rate": rate, "seconds": seconds}
-            _log(progress, result, run, numbers | {"micro_batch_tokens": budget.tokens})
+            timing = {"epoch": epoch, "learning_rate": rate, "seconds": seconds}
+            numbers = _count(progress, result, timing | {"micro_batch_tokens": budget.tokens})
+            if is_first:
+                append_metrics(run.metrics, numbers)
             _show(bar, result, seconds)
             due = time.monotonic() - saved_at >= SAVE_SECONDS
             if config.save_every:
                 due = progress.step % config.save_every == 0
             at_end = progress.step == len(schedule) or progress.step in epoch_ends
-            stopping = stop.came  # asked once: a signal may come while the checkpoint is saved
-            if due or at_end or stopping:
+            # Asked once: a signal may come while the checkpoint is saved. Ranks stop together.
+            stopping = stop.came if settings.ranks.count == 1 else result.stopping
+            if is_first and (due or at_end or stopping):
                 now = with_micro_batch_tokens(origin, budget.tokens)
                 _save(scorer, optimizer, progress, run, config, now)
                 saved_at = time.monotonic()
@@ -127,8 +127,7 @@ def train(
 
 
 def _step_that_fits(
-    scorer: Scorer,
-    optimizer: torch.optim.Optimizer,
+    take: Callable[..., StepResult],
     batch: Batch,
     data: TrainingData,
     settings: StepSettings,
@@ -143,19 +142,20 @@ def _step_that_fits(
 
     def attempt(tokens: int) -> StepResult:
         torch.set_rng_state(random_state)
-        fitted = replace(settings, micro_batch_tokens=tokens)
-        return train_step(scorer, optimizer, batch, data, fitted, step=step)
+        return take(batch, data, replace(settings, micro_batch_tokens=tokens))
 
     if settings.ranks.count > 1:  # the other ranks would wait for this one
         longest = budget.tokens + 1
     return budget.spend(attempt, what=f"step {step + 1}", longest=longest)
 
 
-def _log(
-    progress: Progress, result: StepResult, run: RunDir, timing: Mapping[str, int | float]
-) -> None:
+def _count(
+    progress: Progress, result: StepResult, timing: Mapping[str, int | float]
+) -> dict[str, Any]:
+    """Take a step into `progress`; its line of metrics."""
     progress.step += 1
     numbers = asdict(result)
+    numbers.pop("stopping")
     clamped = numbers.pop("clamped")
     if clamped is not None:
         progress.clamped += clamped
@@ -167,7 +167,7 @@ def _log(
         "clamped_share": share,
         **timing,
     }
-    append_metrics(run.metrics, progress.last)
+    return progress.last
 
 
 def _show(bar: Bar, result: StepResult, seconds: float) -> None:

@@ -12,9 +12,8 @@ completion.
 """
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -37,6 +36,7 @@ from thumbs.scoring.backoff import whatever_the_forwards
 from thumbs.scoring.forward import Scorer, index_prompts
 from thumbs.scoring.packed import PromptStates
 from thumbs.scoring.reference import ReferenceValues
+from thumbs.stopping import StopRequest
 from thumbs.train.gradients import clip_gradients, squared_norms, sum_gradients
 from thumbs.train.ranks import ALONE, Ranks, Share, divide
 
@@ -68,7 +68,7 @@ class StepResult:
     """A step's numbers, from whole-batch sums; z0 and log-ratios in nats.
 
     padding: share of computed tokens that were padding. clamped: share of z0 groups whose raw mean
-    was below 0; None where the loss has no z0.
+    was below 0; None where the loss has no z0. stopping: whether any rank was asked to stop.
     """
 
     loss: float
@@ -87,6 +87,7 @@ class StepResult:
     grad_norm: float
     tokens: int
     padding: float
+    stopping: bool = False
 
 
 def train_step(
@@ -97,6 +98,7 @@ def train_step(
     settings: StepSettings,
     *,
     step: int = 0,
+    stop: StopRequest | None = None,
 ) -> StepResult:
     """Estimate z0, accumulate the gradient of the batch's mean loss, clip it, step.
 
@@ -125,18 +127,20 @@ def train_step(
     sum_gradients([p for p in scorer.parameters() if p.requires_grad], ranks)
     trained = [p for p in scorer.parameters() if p.grad is not None]
     of_shards, of_whole = torch.split(squared_norms(trained), 1)  # (1,), (1,)
-    reduced = ranks.sum(torch.cat([measured.flatten(), of_shards]))  # (2 B + 1,)
+    asked = torch.full_like(of_shards, stop is not None and stop.came)  # (1,)
+    reduced = ranks.sum(torch.cat([measured.flatten(), asked, of_shards]))  # (2 B + 2,)
     norm = (reduced[-1] + of_whole[0]).sqrt()  # ()
     clip_gradients(trained, norm, settings.max_grad_norm)
     read = torch.cat([reduced[:-1], norm[None], sums.flatten()]).cpu()  # the one wait of the step
-    losses, log_ratio = read[: 2 * len(z0)].view(2, -1)  # (B,), (B,)
-    grad_norm, sums = read[2 * len(z0)].item(), read[2 * len(z0) + 1 :].view(-1, 3)
+    per_row, num_stops, grad_norm, sums = torch.split(read, [2 * len(z0), 1, 1, sums.numel()])
+    losses, log_ratio = per_row.view(2, -1)  # (B,), (B,)
     rows = [data.rows[i] for i in batch.rows]
     _require_finite(losses, grad_norm, rows)
     with whatever_the_forwards():
         optimizer.step()
-    baselines = [kl_baseline(*group) for group in sums]
-    return _result(batch, baselines, rows, losses, log_ratio, settings, grad_norm, tokens)
+    baselines = [kl_baseline(*group) for group in sums.view(-1, 3)]
+    result = _result(batch, baselines, rows, losses, log_ratio, settings, grad_norm, tokens)
+    return replace(result, stopping=bool(num_stops))
 
 
 def _mismatched_sums(
@@ -322,11 +326,11 @@ def _forwards(
     return own + [[]] * (max(map(len, layouts)) - len(own))
 
 
-def _require_finite(losses: Tensor, grad_norm: float, rows: Sequence[Row]) -> None:
+def _require_finite(losses: Tensor, grad_norm: Tensor, rows: Sequence[Row]) -> None:
     finite = torch.isfinite(losses).tolist()
     if not all(finite):
         _refuse("the loss", [row for row, ok in zip(rows, finite, strict=True) if not ok])
-    if not math.isfinite(grad_norm):
+    if not torch.isfinite(grad_norm):
         _refuse("the gradient", rows)
 
 
@@ -345,7 +349,7 @@ def _result(
     losses: Tensor,
     log_ratio: Tensor,
     settings: StepSettings,
-    grad_norm: float,
+    grad_norm: Tensor,
     tokens: _TokenCount,
 ) -> StepResult:
     desirable = torch.tensor([row.desirable for row in rows])
@@ -367,7 +371,7 @@ def _result(
         saturation=saturation(log_ratio, z0, beta=settings.beta),
         num_desirable=int(desirable.sum()),
         num_undesirable=int((~desirable).sum()),
-        grad_norm=grad_norm,
+        grad_norm=grad_norm.item(),
         tokens=tokens.of_rows,
         padding=1 - tokens.real / max(tokens.computed, 1),
     )
