@@ -31,6 +31,7 @@ from thumbs.feedback.file import read_feedback
 from thumbs.feedback.importing import import_feedback
 from thumbs.feedback.inspect import check_feedback
 from thumbs.files import sha256_file, write_bytes
+from thumbs.models.adapter_folder import base_of_adapter, is_adapter_folder
 from thumbs.models.load import (
     LoadedModel,
     load_model,
@@ -40,7 +41,6 @@ from thumbs.models.load import (
     trained_model,
     untrained_model,
 )
-from thumbs.models.lora import base_of_adapter, is_adapter_folder
 from thumbs.prepare import (
     Prepared,
     describe_data,

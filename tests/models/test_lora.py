@@ -188,7 +188,7 @@ def test_an_adapter_on_the_head_counts(models: Path) -> None:
     model: Any = trained.model
     head, scorer = model.get_output_embeddings(), build_scorer(model)
     assert scorer.head_last
-    assert (logps(trained.model) - own_logps(trained.model)).abs().max().item() < 1e-5
+    assert (logps(trained.model) - own_logps(trained.model)).abs().max().item() < 1e-4
     without = own_logps(trained.model)
     head.lora_B["default"].weight.data.zero_()
     assert (without - own_logps(trained.model)).abs().max().item() > 0.01

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -20,22 +19,13 @@ from transformers.utils import logging as transformers_logging
 from thumbs.config import ModelConfig
 from thumbs.errors import ConfigError, ModelError
 from thumbs.files import sha256_bytes
+from thumbs.models.adapter_folder import base_of_adapter, find_adapter, is_adapter_folder
 from thumbs.models.folder import (
     TOKENIZER_FILES,
     require_attention,
     require_name,
     require_tokenizer,
     require_weights,
-)
-from thumbs.models.lora import (
-    adapter_weights,
-    add_lora,
-    base_of_adapter,
-    find_adapter,
-    initial_weights,
-    is_adapter_folder,
-    load_adapter,
-    save_adapter,
 )
 
 
@@ -60,7 +50,7 @@ class LoadedModel:
     model: PreTrainedModel
     tokenizer: Any
     identity: ModelIdentity
-    adapters: PeftModel | None = None
+    adapters: Any = None
     initial_adapters: Mapping[str, Tensor] | None = None
 
 
@@ -84,6 +74,11 @@ def load_model(config: ModelConfig, *, device: torch.device, seed: int = 0) -> L
     if adapter is not None:
         return _with_adapter(loaded, adapter, trainable=True)
     if config.lora is not None:
+        from thumbs.models.lora import (  # brings peft, which most runs do without
+            add_lora,
+            initial_weights,
+        )
+
         loaded.adapters = add_lora(loaded.model, config.lora, seed=seed)
         loaded.initial_adapters = initial_weights(loaded.adapters)
         if loaded.initial_adapters is not None:
@@ -156,6 +151,8 @@ def save_model(loaded: LoadedModel, folder: Path) -> None:
     if loaded.adapters is None:
         loaded.model.save_pretrained(folder)
     else:
+        from thumbs.models.lora import save_adapter  # brings peft, which most runs do without
+
         save_adapter(loaded.adapters, folder, loaded.initial_adapters)
 
 
@@ -269,6 +266,11 @@ def _weight_dtype(config: ModelConfig, device: torch.device, *, frozen: bool) ->
 
 
 def _with_adapter(loaded: LoadedModel, adapter: Path, *, trainable: bool) -> LoadedModel:
+    from thumbs.models.lora import (  # brings peft, which most runs do without
+        adapter_weights,
+        load_adapter,
+    )
+
     loaded.adapters = load_adapter(loaded.model, adapter, trainable=trainable)
     loaded.identity = _identity_with(loaded, adapter_weights(loaded.adapters))
     switch_off_dropout(loaded.model)

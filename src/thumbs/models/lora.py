@@ -5,7 +5,6 @@ model, whose layers now hold adapters; only what is trained requires a gradient.
 safetensors only. Must not know: feedback, rows, losses.
 """
 
-import json
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -14,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftConfig, PeftModel, PeftType, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
@@ -27,10 +24,9 @@ from transformers.pytorch_utils import Conv1D
 
 from thumbs.config import LoraConfig
 from thumbs.errors import ConfigError, ModelError, ThumbsError
+from thumbs.models.adapter_folder import ADAPTER_WEIGHTS, one_line
 from thumbs.models.row_dropout import RowDropout
 
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 LOADING_ERRORS = (ValueError, RuntimeError, KeyError, TypeError, OSError, SafetensorError)
 MUTATING = ("pissa", "olora")  # inits that also change the model's own weights
 
@@ -62,7 +58,7 @@ def add_lora(model: Any, settings: LoraConfig, *, seed: int) -> PeftModel:
         with _seeded(model, seed), _peft_on_transformers_5():
             wrapped = get_peft_model(model, config)
     except ValueError as error:
-        raise ConfigError(f"model.lora: {_one_line(error)}; {_layer_names(model)}") from None
+        raise ConfigError(f"model.lora: {one_line(error)}; {_layer_names(model)}") from None
     if settings.dropout:
         _drop_by_row(wrapped, settings.dropout)
     return _with_wide_adapters(wrapped)
@@ -87,7 +83,7 @@ def load_adapter(model: Any, folder: Path, *, trainable: bool) -> PeftModel:
     except LOADING_ERRORS as error:
         if isinstance(error, ThumbsError):
             raise
-        raise ModelError(f"{folder}: the adapter cannot be loaded: {_one_line(error)}") from None
+        raise ModelError(f"{folder}: the adapter cannot be loaded: {one_line(error)}") from None
     different = sorted(stored ^ adapter_weights(wrapped).keys())
     if different:
         raise ModelError(
@@ -95,61 +91,6 @@ def load_adapter(model: Any, folder: Path, *, trainable: bool) -> PeftModel:
             f"the model's layers do not meet, for example {different[0]!r}."
         )
     return _with_wide_adapters(wrapped)
-
-
-def find_adapter(name: str) -> Path:
-    """The folder of the adapter `name`, a folder or a hub id (whose safetensors are fetched).
-
-    Raises:
-        ModelError: no such adapter, or one without safetensors.
-    """
-    folder = Path(name)
-    if not folder.is_dir():
-        files = [ADAPTER_CONFIG, "*.safetensors"]
-        try:
-            folder = Path(snapshot_download(name, allow_patterns=files))
-        except (OSError, ValueError, HFValidationError) as error:
-            raise ModelError(f"{name}: the adapter cannot be found: {_one_line(error)}") from None
-    if not (folder / ADAPTER_CONFIG).is_file():
-        raise ModelError(f"{name}: holds no {ADAPTER_CONFIG}, so it is not a LoRA adapter.")
-    if not (folder / ADAPTER_WEIGHTS).is_file():
-        pickles = sorted(file.name for file in folder.glob("*.bin"))
-        found = f"pickle weights only ({pickles[0]})" if pickles else "no weights"
-        raise ModelError(
-            f"{name}: holds {found}, but {ADAPTER_WEIGHTS} is needed. Save the adapter again with "
-            "peft's save_pretrained(FOLDER), which writes safetensors."
-        )
-    return folder
-
-
-def is_adapter_folder(name: str) -> bool:
-    """Whether `name` is a folder that holds an adapter and no whole model."""
-    folder = Path(name)
-    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
-
-
-def base_of_adapter(folder: Path) -> str:
-    """The model that the adapter in `folder` was trained on, as its configuration names it.
-
-    Raises:
-        ModelError: it names none, or a folder that is gone.
-    """
-    try:
-        named = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-        base = named.get("base_model_name_or_path")
-    except (ValueError, AttributeError, OSError) as error:
-        raise ModelError(f"{folder / ADAPTER_CONFIG}: is not readable: {error}") from None
-    if not isinstance(base, str) or not base:
-        raise ModelError(
-            f"{folder}: does not say which model it belongs to. Give that model, and the adapter "
-            f"with --set model.adapter={folder}"
-        )
-    if base.startswith(("/", ".")) and not Path(base).is_dir():
-        raise ModelError(
-            f"{folder}: its model {base} is not there any more. Give the model's new place, and "
-            f"the adapter with --set model.adapter={folder}"
-        )
-    return base
 
 
 def adapter_weights(wrapped: PeftModel) -> dict[str, Tensor]:
@@ -252,7 +193,3 @@ def _seeded(model: Any, seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -182,6 +182,7 @@ class Scorer(nn.Module):
             "row": row,
         }
         before, targets = row.before.to(self.device), row.targets.to(self.device)
+        seed_dropout(self.model, (), ())
         with self.compute():
             if self.head_last:
                 states = self.model.base_model(**inputs).last_hidden_state[0]  # (L, H)
@@ -328,7 +329,9 @@ def _packs_agree(scorer: Scorer) -> bool:
 
 def _takes_own_attention(model: Any) -> bool:
     asked = getattr(model, "_can_set_attn_implementation", None)
-    return asked is not None and asked() and model.config._attn_implementation == "sdpa"
+    return (
+        asked is not None and asked() and model.config._attn_implementation in ("sdpa", packed.NAME)
+    )
 
 
 def _probe_sequences(scorer: Scorer) -> tuple[list[list[int]], list[list[int]], list[int]]:
