@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install install-dev demo test lint bench label-blocks scale faults fuzz lora-demo docs clean
+.PHONY: install install-dev demo test lint bench profile label-blocks scale faults fuzz lora-demo docs clean
 
 install: $(VENV)/installed
 
@@ -38,6 +38,10 @@ label-blocks: install $(VENV)-trl/installed
 # From 1,000 to 1,000,000 rows, up to the first step; writes benchmarks/results/.
 scale: install
 	$(BIN)/python -m benchmarks.scale
+
+# The phases of a run and the operations of its steps; writes benchmarks/results/.
+profile: install
+	$(BIN)/python -m benchmarks.where_time_goes
 
 # A run killed at 24 points ends in the bytes of an unbroken one; writes benchmarks/results/.
 faults: install

@@ -190,7 +190,7 @@ SETTINGS = [
     ),
     Case(sets("train.learning_rate=fast"), ["train.learning_rate is 'fast'", "valid number"]),
     Case(sets("data.keep_cut=maybe"), ["data.keep_cut is 'maybe'", "boolean"]),
-    Case(sets("loss.name=dpo"), ["loss.name is 'dpo'", "kto, apo_zero, or package.module"]),
+    Case(sets("loss.name=dpo"), ["loss.name is 'dpo'", "kto, apo_zero, kto_concave"]),
     Case(sets("loss.desirable_weight=lots"), ["is 'lots'", "valid number", "or 'auto'"]),
     Case(sets("train.micro_batch_tokens=x"), ["is 'x'", "valid integer", "or 'auto'"]),
     Case(sets("train.micro_batch_tokens=0"), ["a number of tokens >= 1, or auto"]),

@@ -11,7 +11,7 @@ class LossNeeds:
     """What a loss needs of the data and of the step.
 
     both_labels: the data must hold desirable and undesirable rows.
-    reference: reference log-probs of every row are needed.
+    reference: reference log-probs of every row are needed, if only for the logged rewards.
     mismatched: z0 is estimated, so (x, y') rows are planned and scored.
     """
 
@@ -42,6 +42,41 @@ LOSS_TABLE: dict[str, LossNeeds] = {
     "apo_zero": LossNeeds(
         summary="kto with the reference point at zero",
         source="arXiv 2408.06266v1, unpaired form",
+        both_labels=False,
+        reference=True,
+        mismatched=False,
+    ),
+    "kto_concave": LossNeeds(
+        summary="kto with log sigmoid as its value: not bounded",
+        source="arXiv 2402.01306v4, ablation",
+        both_labels=False,
+        reference=True,
+        mismatched=True,
+    ),
+    "kto_identity": LossNeeds(
+        summary="kto with the log-ratio itself as its value: neutral to risk",
+        source="arXiv 2402.01306v4, ablation",
+        both_labels=False,
+        reference=True,
+        mismatched=True,
+    ),
+    "bce": LossNeeds(
+        summary="cross-entropy of the label under the reward",
+        source="arXiv 2312.02554",
+        both_labels=False,
+        reference=True,
+        mismatched=False,
+    ),
+    "sft": LossNeeds(
+        summary="likelihood of desirable answers; undesirable ones are not used",
+        source="the baseline of every table",
+        both_labels=False,
+        reference=True,
+        mismatched=False,
+    ),
+    "topr": LossNeeds(
+        summary="likelihood up for desirable answers, tapered down for undesirable ones",
+        source="arXiv 2503.14286",
         both_labels=False,
         reference=True,
         mismatched=False,

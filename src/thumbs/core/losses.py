@@ -1,4 +1,4 @@
-"""Losses of single labelled completions, and the reference point z0 of KTO.
+"""Losses of single labelled completions.
 
 In: log-probs of policy and reference (nats), labels, z0. Out: one loss per row; the caller weighs
 rows and divides by the row count of the whole batch. This module does not know models, files or
@@ -15,12 +15,12 @@ Shapes: B rows, T completion tokens.
 """
 
 import importlib
-import math
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from thumbs.core.logprobs import sequence_logps
 
@@ -31,20 +31,6 @@ class LossTerms:
 
     losses: Tensor
     rewards: Tensor
-
-
-@dataclass(frozen=True)
-class KLBaseline:
-    """The reference point of one group.
-
-    z0: scalar tensor, nats, at least 0, without gradient. raw: the mean before the clamp.
-    standard_error: of `raw`, nats; None below two rows. num_rows: mismatched rows in the mean.
-    """
-
-    z0: Tensor
-    raw: float
-    standard_error: float | None
-    num_rows: int
 
 
 @dataclass(frozen=True)
@@ -68,7 +54,7 @@ class LossInputs:
             raise ValueError(
                 f"policy_logps, reference_logps and mask must all be (B, T), but are {shapes}"
             )
-        _check_labels(self.desirable, self.mask.shape[0])
+        check_labels(self.desirable, self.mask.shape[0])
 
     def log_ratio(self) -> Tensor:
         """(B,) sum over completion tokens of log pi - log pi_ref, nats, float32 or wider."""
@@ -87,81 +73,6 @@ class LossFunction(Protocol):
         desirable_weight: float,
         undesirable_weight: float,
     ) -> LossTerms: ...
-
-
-def log_ratio_sums(
-    policy_logps: Tensor, reference_logps: Tensor, counted: Tensor | None = None
-) -> Tensor:
-    """Sum, sum of squares and count of mismatched log-ratios: what `kl_baseline` pools.
-
-    Add the results of all micro-batches and ranks, then call `kl_baseline(*sums)`.
-
-    >>> log_ratio_sums(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 4.0]))
-    tensor([-1.,  5.,  2.], dtype=torch.float64)
-
-    Args:
-        policy_logps, reference_logps: (B,) log-prob of y'_j given x_i, nats.
-        counted: (B,) bool, False on rows that only fill up; None counts all.
-
-    Returns:
-        (3,) float64, without gradient.
-
-    Raises:
-        ValueError: shapes differ.
-    """
-    log_ratio = _log_ratio(policy_logps, reference_logps).detach().double()  # (B,)
-    if counted is None:
-        counted = torch.ones_like(log_ratio, dtype=torch.bool)
-    _check_labels(counted, log_ratio.shape[0], "counted")
-    log_ratio = torch.where(counted, log_ratio, torch.zeros_like(log_ratio))
-    return torch.stack([log_ratio.sum(), log_ratio.square().sum(), counted.sum().double()])
-
-
-def kl_baseline(log_ratio_sum: Tensor, log_ratio_square_sum: Tensor, count: Tensor) -> KLBaseline:
-    """Reference point z0 = max(0, mean log-ratio of the mismatched rows) of a whole group.
-
-    The clamp comes once, after the mean over every micro-batch and rank. Without rows z0 is 0. A
-    sum that is not finite gives a z0 that is not finite, never 0.
-
-    >>> baseline = kl_baseline(*log_ratio_sums(torch.tensor([3.0, -1.0]), torch.zeros(2)))
-    >>> baseline.z0, baseline.standard_error  # deviations +-2: sqrt(8 / 1 / 2)
-    (tensor(1., dtype=torch.float64), 2.0)
-
-    Args:
-        log_ratio_sum, log_ratio_square_sum, count: scalars, pooled over the group.
-
-    Source: arXiv 2402.01306v4, section 4.
-    """
-    sums = torch.stack([log_ratio_sum, log_ratio_square_sum, count]).detach().double()
-    total, square_total, num = sums.tolist()
-    if num == 0:
-        return KLBaseline(z0=torch.zeros_like(sums[0]), raw=0.0, standard_error=None, num_rows=0)
-    raw = total / num
-    standard_error = None
-    if num > 1:
-        variance = (square_total - total * raw) / (num - 1)
-        standard_error = math.sqrt(max(variance, 0.0) / num)
-    z0 = reference_points(sums)
-    return KLBaseline(z0=z0, raw=raw, standard_error=standard_error, num_rows=int(num))
-
-
-def reference_points(sums: Tensor) -> Tensor:
-    """z0 of each group from its pooled `log_ratio_sums`, on their device: no value is read.
-
-    >>> reference_points(torch.tensor([[3.0, 9.0, 2.0], [-1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]))
-    tensor([1.5000, 0.0000, 0.0000])
-
-    Args:
-        sums: (..., 3) sum, sum of squares and count.
-
-    Returns:
-        (...) nats, at least 0, without gradient; nan or inf where the sum is.
-
-    Source: arXiv 2402.01306v4, section 4.
-    """
-    total, _, count = sums.detach().unbind(-1)
-    # clamp keeps nan, which max(0.0, nan) would hide. A group without rows has the sum 0.
-    return (total / count.clamp(min=1)).clamp(min=0.0)
 
 
 def kto_loss(
@@ -204,8 +115,8 @@ def kto_loss(
 
     Source: arXiv 2402.01306v4, section 4.
     """
-    log_ratio = _log_ratio(policy_logps, reference_logps)  # (B,)
-    _check_labels(desirable, log_ratio.shape[0])
+    log_ratio = row_log_ratio(policy_logps, reference_logps)  # (B,)
+    check_labels(desirable, log_ratio.shape[0])
     if not beta > 0:
         raise ValueError(f"beta must be above 0, but is {beta!r}")
     z0 = torch.as_tensor(z0, dtype=log_ratio.dtype, device=log_ratio.device).detach()
@@ -284,7 +195,104 @@ def apo_zero(
     )
 
 
-LOSSES: dict[str, LossFunction] = {"kto": kto, "apo_zero": apo_zero}
+def kto_concave(
+    inputs: LossInputs, *, beta: float, desirable_weight: float, undesirable_weight: float
+) -> LossTerms:
+    """KTO with a value that is concave in losses too: w * -log sigmoid(beta * margin).
+
+    margin = r - z0 of a desirable, z0 - r of an undesirable row, as in `kto_loss`. Not bounded: a
+    row far on the wrong side keeps its whole gradient.
+
+    Args:
+        inputs: one micro-batch. beta: 1 / nats. desirable_weight, undesirable_weight: w.
+
+    Returns:
+        losses (B,) and rewards (B,).
+
+    Source: arXiv 2402.01306v4, the ablation of the value function (v = log sigmoid).
+    """
+    margin, log_ratio = _margin(inputs)
+    weight = _weight(inputs, desirable_weight, undesirable_weight)
+    return LossTerms(weight * softplus(-beta * margin), beta * log_ratio.detach())
+
+
+def kto_identity(
+    inputs: LossInputs, *, beta: float, desirable_weight: float, undesirable_weight: float
+) -> LossTerms:
+    """KTO with a value that is neutral to risk: -w * beta * margin, margin as in `kto_loss`.
+
+    Every row has the same gradient, however far it has moved. Args, Returns: as `kto_concave`.
+
+    Source: arXiv 2402.01306v4, the ablation of the value function (v = identity).
+    """
+    margin, log_ratio = _margin(inputs)
+    weight = _weight(inputs, desirable_weight, undesirable_weight)
+    return LossTerms(-weight * beta * margin, beta * log_ratio.detach())
+
+
+def bce(
+    inputs: LossInputs, *, beta: float, desirable_weight: float, undesirable_weight: float
+) -> LossTerms:
+    """Binary cross-entropy of the label under the reward: w * -log sigmoid(s * beta * r), s = +-1.
+
+    Its optimum is calibrated: of an answer that a share p of raters likes, r = logit(p) / beta.
+    Args, Returns: as `kto_concave`.
+
+    Source: arXiv 2312.02554, its loss of single rated answers.
+    """
+    log_ratio = inputs.log_ratio()  # (B,)
+    signed = torch.where(inputs.desirable, log_ratio, -log_ratio)  # (B,)
+    weight = _weight(inputs, desirable_weight, undesirable_weight)
+    return LossTerms(weight * softplus(-beta * signed), beta * log_ratio.detach())
+
+
+def sft(
+    inputs: LossInputs,
+    *,
+    beta: float,
+    desirable_weight: float,
+    undesirable_weight: float,  # noqa: ARG001, every loss is called alike
+) -> LossTerms:
+    """Negative log-likelihood of desirable completions, in nats per row; undesirable rows are 0.
+
+    The reference is for the logged rewards only. Args, Returns: as `kto_concave`;
+    undesirable_weight has no effect.
+    """
+    logps = sequence_logps(_widen(inputs.policy_logps), inputs.mask)  # (B,)
+    losses = torch.where(inputs.desirable, -desirable_weight * logps, logps.new_zeros(()))
+    return LossTerms(losses, beta * inputs.log_ratio().detach())
+
+
+def topr(
+    inputs: LossInputs, *, beta: float, desirable_weight: float, undesirable_weight: float
+) -> LossTerms:
+    """Tapered off-policy REINFORCE: likelihood up for desirable rows, tapered down for others.
+
+        desirable:    -w * log pi
+        undesirable:  w * min(pi / pi_ref, 1) * log pi, no gradient through the ratio
+    so that an answer the policy has already left behind is pushed no further. The reference stands
+    for the policy that wrote the answers. Args, Returns: as `kto_concave`; beta is for the logged
+    rewards only.
+
+    Source: arXiv 2503.14286.
+    """
+    log_ratio = inputs.log_ratio()  # (B,)
+    logps = sequence_logps(_widen(inputs.policy_logps), inputs.mask)  # (B,)
+    taper = log_ratio.detach().clamp(max=0.0).exp()  # (B,)
+    push = torch.where(inputs.desirable, -logps, taper * logps)  # (B,)
+    weight = _weight(inputs, desirable_weight, undesirable_weight)
+    return LossTerms(weight * push, beta * log_ratio.detach())
+
+
+LOSSES: dict[str, LossFunction] = {
+    "kto": kto,
+    "apo_zero": apo_zero,
+    "kto_concave": kto_concave,
+    "kto_identity": kto_identity,
+    "bce": bce,
+    "sft": sft,
+    "topr": topr,
+}
 
 
 def load_loss(name: str) -> LossFunction:
@@ -317,7 +325,20 @@ def load_loss(name: str) -> LossFunction:
     return cast(LossFunction, function)
 
 
-def _log_ratio(policy_logps: Tensor, reference_logps: Tensor) -> Tensor:
+def _margin(inputs: LossInputs) -> tuple[Tensor, Tensor]:
+    """(B,) how far a row is on its label's side of z0, and its log-ratio (B,)."""
+    log_ratio = inputs.log_ratio()
+    from_z0 = log_ratio - inputs.z0.to(log_ratio.dtype).detach()
+    return torch.where(inputs.desirable, from_z0, -from_z0), log_ratio
+
+
+def _weight(inputs: LossInputs, desirable: float, undesirable: float) -> Tensor:
+    """(B,) float32: the weight of each row's label."""
+    wide = _widen(inputs.policy_logps)
+    return torch.where(inputs.desirable, wide.new_tensor(desirable), wide.new_tensor(undesirable))
+
+
+def row_log_ratio(policy_logps: Tensor, reference_logps: Tensor) -> Tensor:
     """(B,) policy - reference, float32 or wider; 16-bit inputs are widened before subtracting."""
     if policy_logps.dim() != 1 or policy_logps.shape != reference_logps.shape:
         raise ValueError(
@@ -333,7 +354,7 @@ def _widen(logps: Tensor) -> Tensor:
     return logps.to(torch.promote_types(logps.dtype, torch.float32))
 
 
-def _check_labels(labels: Tensor, num_rows: int, name: str = "desirable") -> None:
+def check_labels(labels: Tensor, num_rows: int, name: str = "desirable") -> None:
     if labels.shape != (num_rows,):
         raise ValueError(f"{name} must be ({num_rows},), but is {tuple(labels.shape)}")
     if labels.dtype != torch.bool:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from thumbs.config import Config
-from thumbs.core.losses import kl_baseline, log_ratio_sums
+from thumbs.core.baseline import kl_baseline, log_ratio_sums
 from thumbs.data.plan import Batch, PlanColumns, PlanSettings, plan_epochs
 from thumbs.data.rows import Row
 from thumbs.evaluate.heldout import HeldoutMetrics, heldout_metrics

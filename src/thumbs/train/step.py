@@ -19,15 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from thumbs.core.baseline import KLBaseline, kl_baseline, log_ratio_sums, reference_points
 from thumbs.core.logprobs import sequence_logps
-from thumbs.core.losses import (
-    KLBaseline,
-    LossInputs,
-    LossTerms,
-    kl_baseline,
-    log_ratio_sums,
-    reference_points,
-)
+from thumbs.core.losses import LossInputs, LossTerms
 from thumbs.core.metrics import accuracy_at, margin, saturation
 from thumbs.data.plan import Batch
 from thumbs.data.rows import Row

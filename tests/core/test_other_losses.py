@@ -1,0 +1,106 @@
+"""The losses beside KTO and APO-zero, against numbers worked by hand."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from thumbs.config import load_config
+from thumbs.core.losses import LOSSES, LossInputs
+
+LN3 = math.log(3)
+OTHERS = ("kto_concave", "kto_identity", "bce", "sft", "topr")
+
+
+def two_rows(log_ratios: tuple[float, float], z0: float = 0.0) -> LossInputs:
+    """A desirable row of two tokens and an undesirable one of one, each -2 nats under reference."""
+    up, down = log_ratios
+    policy = [[-1.0, -1.0 + up, float("nan")], [-2.0 + down, float("inf"), float("nan")]]
+    return LossInputs(
+        policy_logps=torch.tensor(policy, dtype=torch.float64, requires_grad=True),
+        reference_logps=torch.tensor([[-1.0, -1.0, 0.0], [-2.0, 0.0, 0.0]], dtype=torch.float64),
+        mask=torch.tensor([[True, True, False], [True, False, False]]),
+        desirable=torch.tensor([True, False]),
+        z0=torch.tensor(z0, dtype=torch.float64),
+    )
+
+
+def loss_and_slopes(name: str, inputs: LossInputs, **weights: float) -> tuple[list[float], Tensor]:
+    """Losses (2,) and the gradient of their sum at every token (2, 3)."""
+    constants = {"beta": 1.0, "desirable_weight": 1.0, "undesirable_weight": 1.0} | weights
+    losses = LOSSES[name](inputs, **constants).losses
+    (slopes,) = torch.autograd.grad(losses.sum(), inputs.policy_logps)
+    return losses.tolist(), slopes
+
+
+@pytest.mark.parametrize(
+    ("name", "losses", "slopes"),
+    [
+        # Both margins are ln 3: -log sigmoid(ln 3) = ln 4/3, and its slope is sigmoid(-ln 3) = 1/4.
+        ("kto_concave", (math.log(4 / 3), math.log(4 / 3)), (-1 / 4, 1 / 4)),
+        ("kto_identity", (-LN3, -LN3), (-1.0, 1.0)),
+        ("bce", (math.log(4 / 3), math.log(4 / 3)), (-1 / 4, 1 / 4)),
+        # log pi = -2 + ln 3 of the desirable row, -2 - ln 3 of the other.
+        ("sft", (2 - LN3, 0.0), (-1.0, 0.0)),
+        # pi / pi_ref = 1/3 of the undesirable row.
+        ("topr", (2 - LN3, -(2 + LN3) / 3), (-1.0, 1 / 3)),
+    ],
+)
+def test_losses_and_slopes_match_hand_computation(
+    name: str, losses: tuple[float, float], slopes: tuple[float, float]
+) -> None:
+    found, gradient = loss_and_slopes(name, two_rows((LN3, -LN3)))
+    assert found == pytest.approx(losses, abs=1e-12)
+    up, down = slopes
+    # The same on every token of the completion, 0 outside.
+    assert gradient.flatten().tolist() == pytest.approx([up, up, 0, down, 0, 0], abs=1e-12)
+
+
+def test_the_ablations_of_kto_read_z0_and_the_others_do_not() -> None:
+    # Margins from z0 = ln 3: 0 and 2 ln 3. -log sigmoid: ln 2, and ln 10/9.
+    far = two_rows((LN3, -LN3), z0=LN3)
+    assert loss_and_slopes("kto_concave", far)[0] == pytest.approx(
+        [math.log(2), math.log(10 / 9)], abs=1e-12
+    )
+    assert loss_and_slopes("kto_identity", far)[0] == pytest.approx([0.0, -2 * LN3], abs=1e-12)
+    for name in ("bce", "sft", "topr"):
+        near = loss_and_slopes(name, two_rows((LN3, -LN3)))[0]
+        assert loss_and_slopes(name, far)[0] == near
+
+
+def test_topr_pushes_an_answer_that_became_likelier_no_harder_than_likelihood() -> None:
+    # pi / pi_ref = 3 is cut to 1: the loss is log pi itself.
+    found, gradient = loss_and_slopes("topr", two_rows((0.0, LN3)))
+    assert found == pytest.approx([2.0, -2 + LN3], abs=1e-12)
+    assert gradient[1, 0].item() == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_weights_of_labels_scale_their_rows_and_0_is_honoured(name: str) -> None:
+    inputs = two_rows((0.5, 0.25), z0=0.125)
+    plain = loss_and_slopes(name, inputs)[0]
+    weighed = loss_and_slopes(name, inputs, desirable_weight=2.0, undesirable_weight=0.0)[0]
+    assert weighed == pytest.approx([2 * plain[0], 0.0], abs=1e-12)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_batch_of_one_label_and_a_long_answer_stay_finite(name: str) -> None:
+    for label in (True, False):
+        inputs = LossInputs(
+            policy_logps=torch.full((1, 4_000), -9.0, requires_grad=True),
+            reference_logps=torch.full((1, 4_000), -1.0 if label else -17.0),
+            mask=torch.ones(1, 4_000, dtype=torch.bool),
+            desirable=torch.tensor([label]),
+            z0=torch.tensor(0.0),
+        )
+        losses, slopes = loss_and_slopes(name, inputs, beta=0.1)
+        assert math.isfinite(losses[0])
+        assert torch.isfinite(slopes).all()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_configuration_takes_the_name(name: str, tmp_path: Path) -> None:
+    config = load_config(None, [f"loss.name={name}"], model=str(tmp_path))
+    assert config.loss.name == name
