@@ -42,6 +42,7 @@ from thumbs.runs.origin import (
 from thumbs.runs.rundir import RunDir, read_json, write_json
 from thumbs.scoring.backoff import Budget, is_out_of_memory
 from thumbs.scoring.cache import ScoreCache
+from thumbs.scoring.compiled import compile_layers
 from thumbs.scoring.forward import Scorer, build_scorer
 from thumbs.scoring.reference import (
     ReferenceValues,
@@ -98,7 +99,7 @@ def _execute(
     ranks: Ranks,
 ) -> dict[str, Any]:
     started = time.perf_counter()
-    scorer = build_scorer(policy.model, dtype=config.model.dtype)
+    scorer = _scorer(config, policy)
     for note in scorer.notes():
         console.print(note)
     if config.train.gradient_checkpointing:
@@ -188,6 +189,14 @@ def _told(run: RunDir, summary: dict[str, Any]) -> dict[str, Any]:
     return told | {"report": str(run.report)}
 
 
+def _scorer(config: Config, loaded: LoadedModel) -> Scorer:
+    scorer = build_scorer(loaded.model, dtype=config.model.dtype)
+    if config.train.compile:
+        console.print("compiling the layers of the model (half a minute or so)")
+        compile_layers(scorer)
+    return scorer
+
+
 def _newest_checkpoint(run: RunDir, origin: Origin) -> Checkpoint | None:
     """The checkpoint to go on from; damage and what may change the last bits get a line each.
 
@@ -257,7 +266,7 @@ def _score_reference(
     identity = policy.identity
     if config.model.reference is not None:
         other = load_reference(config.model, prepared.tokenizer, device=scorer.device)
-        scorer = build_scorer(other.model, dtype=config.model.dtype)
+        scorer = _scorer(config, other)
         identity = other.identity
     if identity.weight_sha256 != origin.inputs.get("reference"):
         raise CheckpointError(

@@ -23,7 +23,7 @@ FREE_KEYS = {
     ),
 }
 # Keys that change how sums are cut into pieces, and with it the last bits of the result.
-ROUNDING_KEYS = {"train.micro_batch_tokens", "train.gradient_checkpointing"}
+ROUNDING_KEYS = {"train.micro_batch_tokens", "train.gradient_checkpointing", "train.compile"}
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,9 @@ def require_same_origin(then: Origin, now: Origin, problem: str, name: str) -> N
 
 def rounding_differences(then: Origin, now: Origin) -> list[str]:
     """What differs between two origins and may change the last bits of the result, a line each."""
-    checkpointing = "train.gradient_checkpointing"
-    settings = [
-        (k, old, new) for k, old, new in _config_differences(then, now) if k == checkpointing
-    ]
     # Of train.micro_batch_tokens the resolved number counts, which is one of `machine`.
+    counted = ROUNDING_KEYS - {"train.micro_batch_tokens"}
+    settings = [d for d in _config_differences(then, now) if d[0] in counted]
     machine = [(key, then.machine.get(key), value) for key, value in now.machine.items()]
     return [f"{key}: was {old}, now {new}" for key, old, new in (*settings, *machine) if old != new]
 

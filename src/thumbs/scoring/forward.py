@@ -62,6 +62,7 @@ class Scorer(nn.Module):
         self.head_last = True
         self.shares_prompts = False
         self.packs = False
+        self.compiled = False
         self.rope = LengthDependentRope(model)
 
     @property

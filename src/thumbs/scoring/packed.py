@@ -174,7 +174,7 @@ def layer_windows(config: Any) -> Any:
     return {kind: empty.expand(1, 1, 0, windows[kind]) for kind in kinds & windows.keys()}
 
 
-def _attention(
+def attention(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -218,5 +218,5 @@ def _attention(
 
 
 UNKNOWN = ("softcap", "s_aux", "position_bias", "head_mask", "cache")
-AttentionInterface.register(NAME, _attention)
+AttentionInterface.register(NAME, attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)

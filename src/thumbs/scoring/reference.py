@@ -183,6 +183,7 @@ def _how(scorer: Scorer, identity: ModelIdentity) -> str:
         *(identity.weight_sha256, identity.dtype, str(scorer.autocast), scorer.head_last),
         *(scorer.device.type, attention, FORWARD_TOKENS, torch.get_num_threads()),
         *(scorer.shares_prompts, TREE_TOKENS),
+        *(("compiled",) if scorer.compiled else ()),
     )
     return repr(how)
 
