@@ -1,7 +1,7 @@
 """Work that ran out of memory is done again in smaller forwards.
 
 In: work that takes a number of tokens per forward and leaves nothing half done. Out: its result,
-and the number that fitted. How many tokens to begin with is for `memory.py` to say.
+and the number that fitted. How many tokens to begin with is the caller's to say.
 """
 
 import gc
