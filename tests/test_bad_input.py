@@ -528,6 +528,14 @@ def test_a_loss_that_needs_both_labels_refuses_one(
     check(Case(TRAIN_F, words, ONE_LABEL))
 
 
+def test_likelihood_of_desirable_answers_refuses_data_without_any(
+    check: Callable[[Case], None],
+) -> None:
+    text = str(ONE_LABEL["f.jsonl"]).replace("true", "false")
+    words = ["f.jsonl: the loss sft learns from desirable rows only, but every training row is un"]
+    check(Case(f"{TRAIN_F} --set loss.name=sft", words, feedback(text)))
+
+
 def test_kto_takes_one_label_and_warns(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ class LossNeeds:
     both_labels: the data must hold desirable and undesirable rows.
     reference: reference log-probs of every row are needed, if only for the logged rewards.
     mismatched: z0 is estimated, so (x, y') rows are planned and scored.
+    desirable: without desirable rows there is nothing to learn.
     """
 
     summary: str
@@ -20,11 +21,13 @@ class LossNeeds:
     both_labels: bool
     reference: bool
     mismatched: bool
+    desirable: bool = False
 
     def needs(self) -> list[str]:
         """The needs as the words `thumbs losses --json` prints."""
         names = {
             "both labels": self.both_labels,
+            "desirable rows": self.desirable,
             "reference": self.reference,
             "mismatched rows": self.mismatched,
         }
@@ -73,6 +76,7 @@ LOSS_TABLE: dict[str, LossNeeds] = {
         both_labels=False,
         reference=True,
         mismatched=False,
+        desirable=True,
     ),
     "topr": LossNeeds(
         summary="likelihood up for desirable answers, tapered down for undesirable ones",

@@ -198,6 +198,12 @@ def _require_needs(feedback: Path, config: Config, labels: set[bool], prompts: i
             f"{feedback}: the training rows share one prompt, but z0 pairs answers with other "
             "prompts and needs at least 2. Set loss.z0.estimator=zero or bring more prompts."
         )
+    if needs.desirable and True not in labels:
+        raise FeedbackError(
+            f"{feedback}: the loss {config.loss.name} learns from desirable rows only, but every "
+            "training row is undesirable. Bring desirable rows, or set loss.name to one that takes "
+            "one label (see thumbs losses)."
+        )
     if needs.both_labels and len(labels) < 2:
         only = "desirable" if labels == {True} else "undesirable"
         raise FeedbackError(

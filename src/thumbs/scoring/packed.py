@@ -20,6 +20,8 @@ from transformers.masking_utils import sdpa_mask
 from thumbs.core.attention import Block, packed_attention, sequence_blocks, sibling_blocks
 
 NAME = "packed"  # of the attention, in transformers' register
+# What a model hands to its attention where that is more than a softmax of products.
+UNKNOWN = ("softcap", "s_aux", "position_bias", "head_mask", "cache")
 Places = tuple[int, int]  # [start, end) in the row
 
 
@@ -193,7 +195,7 @@ def attention(
         )
         return plain
     if attention_mask is None or dropout or any(others.get(name) is not None for name in UNKNOWN):
-        raise NotImplementedError("attention that is more than a softmax of products")
+        raise ValueError("attention that is more than a softmax of products")
     device_type = query.device.type
     if torch.is_autocast_enabled(device_type):
         value = value.to(torch.get_autocast_dtype(device_type))
@@ -217,6 +219,5 @@ def attention(
     return out[None], None
 
 
-UNKNOWN = ("softcap", "s_aux", "position_bias", "head_mask", "cache")
 AttentionInterface.register(NAME, attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)
