@@ -152,6 +152,18 @@ def import_(
     tool: Annotated[
         str | None, typer.Option("--from", help="The tool; default: recognised by content.")
     ] = None,
+    up: Annotated[
+        list[str] | None, typer.Option(help="A vote that is desirable (repeatable).")
+    ] = None,
+    down: Annotated[
+        list[str] | None, typer.Option(help="A vote that is undesirable (repeatable).")
+    ] = None,
+    threshold: Annotated[
+        str, typer.Option(help="What a score must reach: 4, mean, median, per-prompt-mean.")
+    ] = "",
+    score_name: Annotated[
+        str, typer.Option(help="Which of several scores or questions is the vote.")
+    ] = "",
     no_edits: Annotated[
         bool, typer.Option("--no-edits", help="Leave out the records made from edited answers.")
     ] = False,
@@ -159,8 +171,16 @@ def import_(
 ) -> None:
     """Any export to a feedback file; what is left out is counted by reason."""
     from thumbs.feedback.importing import import_feedback
+    from thumbs.feedback.options import ImportOptions
 
-    result = import_feedback(sources, out, tool=tool, edits=not no_edits)
+    options = ImportOptions(
+        edits=not no_edits,
+        up=tuple(up or ()),
+        down=tuple(down or ()),
+        threshold=threshold,
+        score_name=score_name,
+    )
+    result = import_feedback(sources, out, tool=tool, options=options)
     if json:
         _print_json(
             {

@@ -104,3 +104,27 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     assert error_of(tmp_path / "no.jsonl") == "no.jsonl: there is no such file."
     (tmp_path / "a.jsonl").mkdir()
     assert error_of(tmp_path / "a.jsonl") == "a.jsonl: is a folder. Name a file in it."
+
+
+@pytest.mark.parametrize(("name", "mark"), [("a.csv", b","), ("a.TSV", b"\t"), ("a.csv.gz", b",")])
+def test_tables_of_text_give_a_mapping_per_line(tmp_path: Path, name: str, mark: bytes) -> None:
+    pack = gzip.compress if name.endswith(".gz") else bytes
+    lines = [b"\xef\xbb\xbfid", b"text\r\n1", b'"two\nlines"\r\n2\r\n']
+    path = written(tmp_path / name, pack(mark.join(lines)))
+    assert [(place, entry) for place, entry in read_entries(path)] == [
+        (f"{path}: record 1", {"id": "1", "text": "two\nlines"}),
+        (f"{path}: record 2", {"id": "2", "text": ""}),
+    ]
+    assert first_entry(path) == {"id": "1", "text": "two\nlines"}
+
+
+def test_a_cell_may_be_as_long_as_a_chat(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", b"a\n" + b"x" * 300_000 + b"\n")
+    assert len(first_entry(path)["a"]) == 300_000
+
+
+def test_damaged_tables_are_refused(tmp_path: Path) -> None:
+    found = error_of(written(tmp_path / "a.csv", b"a,b\n1,2\n1,2,3\n"))
+    assert found == "a.csv: record 2: more cells than the header's 2. Export the table again."
+    found = error_of(written(tmp_path / "a.csv", b"a,b\n1,\xff\n"))
+    assert found.startswith("a.csv: after record 0: not UTF-8: ")

@@ -15,6 +15,7 @@ from thumbs.data.tokenizing import loss_segments, tokenize
 from thumbs.errors import FeedbackError
 from thumbs.feedback.file import read_feedback
 from thumbs.feedback.importing import import_feedback
+from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback
 from thumbs.feedback.tools import SOURCES
 from thumbs.models.tiny import train_bpe
@@ -154,7 +155,12 @@ def test_files_of_several_tools_become_one_file_without_repeats(tmp_path: Path) 
 
 
 def test_without_edits_only_the_votes_are_imported(tmp_path: Path) -> None:
-    assert import_feedback([OPENWEBUI], tmp_path / "f.jsonl", edits=False).records == 2
+    assert (
+        import_feedback(
+            [OPENWEBUI], tmp_path / "f.jsonl", options=ImportOptions(edits=False)
+        ).records
+        == 2
+    )
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
@@ -198,7 +204,7 @@ def test_nothing_left_is_an_error_with_the_reasons(tmp_path: Path) -> None:
     entries[0]["snapshot"]["chat"]["chat"]["history"]["messages"].pop("a2")
     path.write_text(json.dumps(entries))
     with pytest.raises(FeedbackError) as caught:
-        import_feedback([path], tmp_path / "f.jsonl", edits=False)
+        import_feedback([path], tmp_path / "f.jsonl", options=ImportOptions(edits=False))
     reasons = "nothing is left to import: vote taken back, or a draw (1)."
     assert str(caught.value) == f"{path}: {reasons}"
     assert list(tmp_path.iterdir()) == [path]

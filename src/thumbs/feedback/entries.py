@@ -1,7 +1,7 @@
 """The entries of a file (JSON objects, table lines), one at a time, each with its place.
 
-In: JSON lines or one JSON list, plain or packed (gzip, zstandard), or Parquet; told apart by the
-first bytes.
+In: JSON lines or one JSON list, CSV or TSV, plain or packed (gzip, zstandard), or Parquet; told
+apart by the first bytes, tables of text by their names.
 Out: (place, mapping) pairs, in file order, in bounded memory. Knows nothing of what they mean.
 """
 
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from thumbs.errors import FeedbackError, shown
 from thumbs.feedback.packed import open_bytes
+from thumbs.feedback.sqlite import SQLITE_TABLES, is_sqlite, sqlite_tables
 
 Entry = tuple[str, dict[str, Any]]  # its place, what it holds
 
@@ -29,11 +30,15 @@ HEAD = 4096  # bytes looked at to tell what a file holds
 OBJECT_START = re.compile(rb'\s*(?:\[\s*(?:\{|\]|$)|\{\s*(?:["}]|$))')
 ENTRY_ENDINGS = (".json", ".jsonl", ".ndjson", ".parquet")
 PACKED_ENDINGS = (".gz", ".zst")
+TABLE_ENDINGS = {".csv": ",", ".tsv": "\t"}
+LARGEST_CELL = 1 << 28  # characters; csv's own limit is 128 KiB, less than a long chat
 PARQUET_BATCH = 1024  # table lines held at a time
 
 
 def read_entries(path: Path) -> Iterator[Entry]:
-    """Every entry of a .json, .jsonl or .parquet file, or of a .gz or .zst of the first two.
+    """Every entry of a .json, .jsonl, .csv, .tsv or .parquet file, or of a .gz or .zst of one.
+
+    The values of a .csv or .tsv are text; a line with fewer cells than its header has "" there.
 
     Raises:
         FeedbackError: the file is missing, damaged, empty, not UTF-8, or not of these formats.
@@ -44,6 +49,8 @@ def read_entries(path: Path) -> Iterator[Entry]:
         raise FeedbackError(f"{path}: the file is empty.")
     if head.startswith(PARQUET_MAGIC):
         yield from read_parquet(path)
+    elif delimiter := _delimiter_of(path):
+        yield from _read_table(path, delimiter)
     elif head.startswith(b"["):
         yield from _read_list(path)
     else:
@@ -93,15 +100,37 @@ def holds_entries(path: Path) -> bool:
 
 
 def first_entry(path: Path) -> dict[str, Any]:
-    """What the first entry holds; of a .csv, which is read no further, its first line."""
-    if path.suffix == ".csv":
-        with open_bytes(path) as file:
-            text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
-            try:
-                return dict(next(csv.DictReader(text), {}))
-            except csv.Error:  # no table, whatever its name
-                return {}
+    """What the first entry holds; of an SQLite file, {SQLITE_TABLES: {table: its columns}}."""
+    if is_sqlite(path):
+        return {SQLITE_TABLES: sqlite_tables(path)}
     return next((entry for _, entry in read_entries(path)), {})
+
+
+def _delimiter_of(path: Path) -> str:
+    name = path.name.lower()
+    for ending in PACKED_ENDINGS:
+        name = name.removesuffix(ending)
+    return next((mark for ending, mark in TABLE_ENDINGS.items() if name.endswith(ending)), "")
+
+
+def _read_table(path: Path, delimiter: str) -> Iterator[Entry]:
+    csv.field_size_limit(LARGEST_CELL)
+    with open_bytes(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        reader = csv.DictReader(text, delimiter=delimiter, restval="")
+        number = 1
+        try:
+            for number, entry in enumerate(reader, start=2):
+                place = f"{path}: record {number - 1}"
+                if None in entry:
+                    finding = f"more cells than the header's {len(reader.fieldnames or ())}"
+                    raise FeedbackError(f"{place}: {finding}. Export the table again.")
+                yield place, dict(entry)
+        except csv.Error as error:
+            raise FeedbackError(f"{path}: after record {number - 1}: {error}.") from None
+        except UnicodeDecodeError as error:
+            place = f"{path}: after record {number - 1}"
+            raise FeedbackError(f"{place}: not UTF-8: {error.reason}. Save it as UTF-8.") from None
 
 
 def _read_list(path: Path) -> Iterator[Entry]:

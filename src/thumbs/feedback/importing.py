@@ -13,10 +13,13 @@ from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally, clean
 from thumbs.feedback.file import require_feedback_name, write_feedback
 from thumbs.feedback.listing import list_files
+from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback
 from thumbs.feedback.tools import SOURCES
 from thumbs.files import require_writable_file
 from thumbs.progress import progress_bar
+
+DEFAULT_OPTIONS = ImportOptions()
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,11 @@ class ImportResult:
 
 
 def import_feedback(
-    sources: Sequence[Path], out: Path, *, tool: str | None = None, edits: bool = True
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    tool: str | None = None,
+    options: ImportOptions = DEFAULT_OPTIONS,
 ) -> ImportResult:
     """Read every file, clean the records, and write them to `out`, whole or not at all.
 
@@ -48,7 +55,7 @@ def import_feedback(
             together.
         out: .jsonl, .jsonl.gz, .jsonl.zst or .parquet.
         tool: the NAME of the source; None recognises each file by its first entry.
-        edits: whether edited answers give their two records.
+        options: how the sources read their votes.
 
     Raises:
         FeedbackError: a file cannot be read or recognised, is `out` itself, some prompts are text
@@ -61,9 +68,9 @@ def import_feedback(
     files = listing.files
     _refuse_overwriting(chain.from_iterable(files.values()), out)
     tally, counts = Tally(), Counter[str]()
-    read = (SOURCES[name].read(paths, tally, edits=edits) for name, paths in files.items())
+    read = (SOURCES[name].read(paths, tally, options=options) for name, paths in files.items())
     kept = _require_records(clean(chain.from_iterable(read), tally), sources, tally)
-    kept = _require_same_kind(kept, files, edits=edits)
+    kept = _require_same_kind(kept, files, options=options)
     num_records = write_feedback(out, _counted(kept, counts))
     return ImportResult(
         records=num_records,
@@ -96,20 +103,20 @@ def _require_records(
 
 
 def _require_same_kind(
-    records: Iterator[Feedback], files: Mapping[str, Sequence[Path]], *, edits: bool
+    records: Iterator[Feedback], files: Mapping[str, Sequence[Path]], *, options: ImportOptions
 ) -> Iterator[Feedback]:
     is_text: bool | None = None
     for record in records:
         if is_text not in (None, isinstance(record.prompt, str)):
-            raise FeedbackError(_kinds_found(files, edits=edits))
+            raise FeedbackError(_kinds_found(files, options=options))
         is_text = isinstance(record.prompt, str)
         yield record
 
 
-def _kinds_found(files: Mapping[str, Sequence[Path]], *, edits: bool) -> str:
+def _kinds_found(files: Mapping[str, Sequence[Path]], *, options: ImportOptions) -> str:
     """Which two files hold prompts of different kinds: they are read once more, one at a time."""
     found: dict[bool, Path] = {}
-    for is_text, path in _kinds_by_file(files, edits=edits):
+    for is_text, path in _kinds_by_file(files, options=options):
         found.setdefault(is_text, path)
         if len(found) == 2:
             break
@@ -122,11 +129,11 @@ def _kinds_found(files: Mapping[str, Sequence[Path]], *, edits: bool) -> str:
 
 
 def _kinds_by_file(
-    files: Mapping[str, Sequence[Path]], *, edits: bool
+    files: Mapping[str, Sequence[Path]], *, options: ImportOptions
 ) -> Iterator[tuple[bool, Path]]:
     for name, paths in files.items():
         for path in paths:
-            for record in clean(SOURCES[name].read([path], Tally(), edits=edits), Tally()):
+            for record in clean(SOURCES[name].read([path], Tally(), options=options), Tally()):
                 yield isinstance(record.prompt, str), path
 
 

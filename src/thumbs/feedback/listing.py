@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from thumbs.errors import FeedbackError
-from thumbs.feedback.entries import PACKED_ENDINGS, first_entry, holds_entries
+from thumbs.feedback.entries import PACKED_ENDINGS, TABLE_ENDINGS, first_entry, holds_entries
+from thumbs.feedback.sqlite import is_sqlite
 from thumbs.feedback.tools import find_source, sources_of
 
 
@@ -76,11 +77,15 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _other_kind(path: Path) -> str:
     """What a file is that import does not read, or "".
 
-    A table counts as read where it is known as an export without text: its source says what to do.
+    A table or database counts as read where a tool knows it, be it to refuse it.
     """
     if not path.is_file():
         return "link to nothing, or no regular file"
-    if holds_entries(path) or (path.suffix == ".csv" and sources_of(first_entry(path))):
+    if holds_entries(path) or (_is_table(path) and sources_of(first_entry(path))):
         return ""
     ending = "".join(path.suffixes[-2:]) if path.suffix in PACKED_ENDINGS else path.suffix
     return f"{ending} file" if ending else "file without an ending"
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix in TABLE_ENDINGS or is_sqlite(path)

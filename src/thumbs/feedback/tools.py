@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import first_entry
+from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback, keys_found
 from thumbs.feedback.sources import (
     halos,
@@ -26,14 +27,17 @@ class Source(Protocol):
     """What a file in sources/ offers.
 
     detect: whether the first entry of a file is this tool's.
-    read: the records of the files together, what is left out counted in the tally.
+    read: the records of the files together, what is left out counted in the tally. The files of one
+        tool come in one call, so that votes and the texts they are about can be joined.
     """
 
     NAME: str
 
     def detect(self, entry: Mapping[str, Any]) -> bool: ...
 
-    def read(self, paths: Sequence[Path], tally: Tally, *, edits: bool) -> Iterator[Feedback]: ...
+    def read(
+        self, paths: Sequence[Path], tally: Tally, *, options: ImportOptions
+    ) -> Iterator[Feedback]: ...
 
 
 TOOLS: tuple[Source, ...] = (

@@ -8,6 +8,7 @@ import pytest
 
 from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
+from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback
 from thumbs.feedback.sources.halos import detect, read
 
@@ -30,7 +31,7 @@ PAIR = {
 
 def records(tmp_path: Path, *rows: dict[str, Any], tally: Tally | None = None) -> list[Feedback]:
     (tmp_path / "f.json").write_text(json.dumps(rows))
-    return list(read([tmp_path / "f.json"], tally or Tally(), edits=True))
+    return list(read([tmp_path / "f.json"], tally or Tally(), options=ImportOptions()))
 
 
 def verdicts(found: list[Feedback]) -> list[tuple[object, bool, str]]:
@@ -39,7 +40,7 @@ def verdicts(found: list[Feedback]) -> list[tuple[object, bool, str]]:
 
 def test_a_binary_entry_is_a_record_with_its_reward_as_score() -> None:
     tally = Tally()
-    (record,) = read([FIXTURE], tally, edits=True)
+    (record,) = read([FIXTURE], tally, options=ImportOptions())
     assert (record.prompt, record.completion, record.label) == (ASK, FOUR, True)
     assert (record.score, record.source) == ("0.9", "halos")
     assert tally.changed == {"key 'prompt_id' is not used": 1, "key 'split' is not used": 1}

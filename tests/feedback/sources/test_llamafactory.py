@@ -8,6 +8,7 @@ import pytest
 
 from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
+from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback, Message
 from thumbs.feedback.sources.llamafactory import detect, read
 
@@ -17,7 +18,7 @@ TOOLS = '[{"name": "add", "parameters": {}}]'
 
 def records(tmp_path: Path, *rows: dict[str, Any], tally: Tally | None = None) -> list[Feedback]:
     (tmp_path / "f.json").write_text(json.dumps(rows))
-    return list(read([tmp_path / "f.json"], tally or Tally(), edits=True))
+    return list(read([tmp_path / "f.json"], tally or Tally(), options=ImportOptions()))
 
 
 def only(tmp_path: Path, row: dict[str, Any]) -> Feedback:
@@ -42,7 +43,7 @@ def call(name: str, **arguments: object) -> dict[str, Any]:
 )
 def test_both_shapes_of_a_row_are_one_record(name: str) -> None:
     tally = Tally()
-    (record,) = read([FIXTURES / name], tally, edits=True)
+    (record,) = read([FIXTURES / name], tally, options=ImportOptions())
     assert record.prompt == said(("user", "What is 2+2?"))
     assert record.completion == said(("assistant", "4"))
     assert (record.label, record.tools, record.source) == (True, "null", "llama-factory")

@@ -8,6 +8,7 @@ import pytest
 
 from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
+from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback
 from thumbs.feedback.sources.openai_pairs import detect, read
 
@@ -26,12 +27,12 @@ LINE: dict[str, Any] = {
 
 def records(tmp_path: Path, *rows: dict[str, Any], tally: Tally | None = None) -> list[Feedback]:
     (tmp_path / "f.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return list(read([tmp_path / "f.jsonl"], tally or Tally(), edits=True))
+    return list(read([tmp_path / "f.jsonl"], tally or Tally(), options=ImportOptions()))
 
 
 def test_a_line_gives_two_records_with_one_prompt() -> None:
     tally = Tally()
-    better, worse = read([FIXTURE], tally, edits=True)
+    better, worse = read([FIXTURE], tally, options=ImportOptions())
     assert (better.prompt, better.completion, better.label) == ([ASK], [FOUR], True)
     assert (worse.prompt, worse.completion, worse.label) == ([ASK], [FIVE], False)
     assert better.source == "openai-preference"

@@ -8,6 +8,7 @@ import pytest
 
 from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
+from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback
 from thumbs.feedback.sources.openwebui import detect, read
 
@@ -38,7 +39,7 @@ def records_of(
     tmp_path: Path, *entries: Node, tally: Tally | None = None, edits: bool = True
 ) -> list[Feedback]:
     (tmp_path / "f.json").write_text(json.dumps(entries))
-    return list(read([tmp_path / "f.json"], tally or Tally(), edits=edits))
+    return list(read([tmp_path / "f.json"], tally or Tally(), options=ImportOptions(edits=edits)))
 
 
 def texts(records: list[Feedback]) -> list[tuple[str, bool]]:
@@ -61,7 +62,7 @@ FOUR = node("a1", "u1", "4", model="m")
 
 def test_the_export_gives_its_votes_and_its_edit() -> None:
     tally = Tally()
-    up, down, edit, original = read([EXPORT], tally, edits=True)
+    up, down, edit, original = read([EXPORT], tally, options=ImportOptions())
     prompt = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "What is 2+2?"},
@@ -104,7 +105,7 @@ def test_the_export_gives_its_votes_and_its_edit() -> None:
 
 
 def test_no_edits_leaves_the_edit_records_out() -> None:
-    records = list(read([EXPORT], Tally(), edits=False))
+    records = list(read([EXPORT], Tally(), options=ImportOptions(edits=False)))
     assert texts(records) == [("2+2 is 4.", True), ("2+2 is 5.", False)]
 
 
@@ -151,7 +152,7 @@ def test_two_raters_of_one_answer_are_two_records(tmp_path: Path) -> None:
 
 def test_a_vote_in_two_exports_is_one_record() -> None:
     tally = Tally()
-    assert len(list(read([EXPORT, EXPORT], tally, edits=True))) == 4
+    assert len(list(read([EXPORT, EXPORT], tally, options=ImportOptions()))) == 4
     assert tally.dropped == {"vote with a later one on the same answer": 2}
 
 
@@ -267,7 +268,7 @@ def test_milliseconds_and_a_chats_own_system_prompt_are_met(tmp_path: Path) -> N
 def test_the_csv_form_is_refused_naming_the_json_export() -> None:
     path = FIXTURES / "openwebui_feedback-history-export_NO_TEXT.csv"
     with pytest.raises(FeedbackError, match=r"without any text\. Export JSON instead: Admin >"):
-        list(read([path], Tally(), edits=True))
+        list(read([path], Tally(), options=ImportOptions()))
 
 
 def test_an_entry_is_recognised_by_its_rating_and_message() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
+from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback
 from thumbs.feedback.sources.preference import detect, read
 
@@ -20,7 +21,7 @@ FIVE = {"role": "assistant", "content": "5"}
 
 def pairs(tmp_path: Path, *rows: dict[str, Any], tally: Tally | None = None) -> list[Feedback]:
     (tmp_path / "f.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return list(read([tmp_path / "f.jsonl"], tally or Tally(), edits=True))
+    return list(read([tmp_path / "f.jsonl"], tally or Tally(), options=ImportOptions()))
 
 
 def sides(records: list[Feedback]) -> list[tuple[object, object, bool]]:
@@ -28,7 +29,7 @@ def sides(records: list[Feedback]) -> list[tuple[object, object, bool]]:
 
 
 def test_a_transcript_pair_becomes_messages() -> None:
-    records = list(read([FIXTURE], Tally(), edits=True))
+    records = list(read([FIXTURE], Tally(), options=ImportOptions()))
     assert sides(records) == [([USER], [FOUR], True), ([USER], [FIVE], False)]
     assert records[0].conversation == records[1].conversation
 

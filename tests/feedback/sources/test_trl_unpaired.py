@@ -6,6 +6,7 @@ import pytest
 
 from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
+from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback
 from thumbs.feedback.sources.trl_unpaired import detect, read
 
@@ -14,11 +15,11 @@ FIXTURE = Path(__file__).parents[2] / "fixtures" / "trl_unpaired_preference.json
 
 def rows(tmp_path: Path, *lines: str, tally: Tally | None = None) -> list[Feedback]:
     (tmp_path / "f.jsonl").write_text("\n".join(lines))
-    return list(read([tmp_path / "f.jsonl"], tally or Tally(), edits=True))
+    return list(read([tmp_path / "f.jsonl"], tally or Tally(), options=ImportOptions()))
 
 
 def test_the_rows_of_the_fixture_are_read() -> None:
-    records = list(read([FIXTURE], Tally(), edits=True))
+    records = list(read([FIXTURE], Tally(), options=ImportOptions()))
     contents = [record.completion[0]["content"] for record in records]  # type: ignore[index]
     assert contents == ["4", "5"]
     assert [record.label for record in records] == [True, False]

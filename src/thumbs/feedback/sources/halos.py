@@ -14,6 +14,7 @@ from thumbs.errors import FeedbackError, shown
 from thumbs.feedback.clean import Tally, empty_side
 from thumbs.feedback.entries import read_entries
 from thumbs.feedback.messages import fault_of_answer, plain_messages
+from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.pairs import Pair, pair_records
 from thumbs.feedback.record import Feedback, Text, keys_found, parse_record
 
@@ -34,7 +35,7 @@ def read(
     paths: Sequence[Path],
     tally: Tally,
     *,
-    edits: bool,  # noqa: ARG001, these files know no edits
+    options: ImportOptions,  # noqa: ARG001, these files are read one way
 ) -> Iterator[Feedback]:
     """A record per binary entry and two per pair; rewards without a judgement are counted."""
     for path in paths:

@@ -25,6 +25,7 @@ from thumbs.feedback.messages import (
     split_at_answer,
     tools_text,
 )
+from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback, Message, keys_found, parse_record
 
 NAME = "llama-factory"
@@ -57,7 +58,7 @@ def read(
     paths: Sequence[Path],
     tally: Tally,
     *,
-    edits: bool,  # noqa: ARG001, these rows know no edits
+    options: ImportOptions,  # noqa: ARG001, these rows are read one way
 ) -> Iterator[Feedback]:
     """A record per row; rows without a judgement or a usable answer are counted."""
     for path in paths:

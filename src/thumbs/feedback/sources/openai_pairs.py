@@ -13,6 +13,7 @@ from thumbs.errors import FeedbackError, shown
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import read_entries
 from thumbs.feedback.messages import plain_messages, tools_text
+from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.pairs import Pair, pair_records
 from thumbs.feedback.record import Feedback
 
@@ -32,7 +33,7 @@ def read(
     paths: Sequence[Path],
     tally: Tally,
     *,
-    edits: bool,  # noqa: ARG001, pairs know no edits
+    options: ImportOptions,  # noqa: ARG001, pairs are read one way
 ) -> Iterator[Feedback]:
     """Two records per line; lines with one answer only hold no judgement, and are counted."""
     for path in paths:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally, strip_text
 from thumbs.feedback.entries import read_entries
+from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback, Message
 from thumbs.feedback.utc import utc_text
 
@@ -69,7 +70,7 @@ def detect(entry: Mapping[str, Any]) -> bool:
     return entry.keys() >= CSV_COLUMNS or ("rating" in data and "message_id" in meta)
 
 
-def read(paths: Sequence[Path], tally: Tally, *, edits: bool) -> Iterator[Feedback]:
+def read(paths: Sequence[Path], tally: Tally, *, options: ImportOptions) -> Iterator[Feedback]:
     """The records of all files together: a vote that stands in two exports is one vote.
 
     Raises:
@@ -79,13 +80,13 @@ def read(paths: Sequence[Path], tally: Tally, *, edits: bool) -> Iterator[Feedba
     for vote in _read_votes(paths):
         _note_latest(latest, vote)
     for vote in _read_votes(paths):
-        yield from _own_record(vote, latest, tally, edits=edits)
+        yield from _own_record(vote, latest, tally, edits=options.edits)
         for message_id, node in vote.nodes.items():
             answer = (vote.answer[0], message_id)
-            if edits and _is_edited(node) and latest.edits[answer] == vote.order:
+            if options.edits and _is_edited(node) and latest.edits[answer] == vote.order:
                 yield from _edit_records(vote, node, tally)
             if answer not in latest.voted and latest.annotations.get(answer) == vote.order:
-                yield from _kept_record(vote, answer, latest, tally, edits=edits)
+                yield from _kept_record(vote, answer, latest, tally, edits=options.edits)
 
 
 def _read_votes(paths: Sequence[Path]) -> Iterator[Vote]:

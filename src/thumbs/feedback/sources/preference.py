@@ -14,6 +14,7 @@ from typing import Any
 from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import read_entries
+from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.pairs import Pair, pair_records
 from thumbs.feedback.record import Feedback, Message
 
@@ -35,7 +36,7 @@ def read(
     paths: Sequence[Path],
     tally: Tally,
     *,
-    edits: bool,  # noqa: ARG001, pairs know no edits
+    options: ImportOptions,  # noqa: ARG001, pairs are read one way
 ) -> Iterator[Feedback]:
     """Two records per pair; empty answers and pairs that cannot be judged are counted."""
     for path in paths:

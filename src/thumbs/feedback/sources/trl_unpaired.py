@@ -11,6 +11,7 @@ from typing import Any
 
 from thumbs.feedback.clean import Tally, empty_side
 from thumbs.feedback.entries import read_entries
+from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback, parse_record
 
 NAME = "trl-unpaired"
@@ -25,7 +26,7 @@ def read(
     paths: Sequence[Path],
     tally: Tally,
     *,
-    edits: bool,  # noqa: ARG001, these rows know no edits
+    options: ImportOptions,  # noqa: ARG001, these rows are read one way
 ) -> Iterator[Feedback]:
     """A record per row; empty ones are counted, malformed ones are an error."""
     advice = "A row needs a prompt, a completion, and a label that is true or false without quotes."

@@ -1,0 +1,66 @@
+"""The tables of an SQLite file: which there are, and their lines one at a time.
+
+In: a path. Out: names and columns, or (place, mapping) pairs. Opened for reading only, so that the
+database of a running server is left as it is. Knows nothing of what the tables mean.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from thumbs.errors import FeedbackError
+from thumbs.feedback.packed import open_bytes
+
+SQLITE_MAGIC = b"SQLite format 3\x00"
+SQLITE_TABLES = "tables of an SQLite file"  # the key under which first_entry gives them
+
+
+def is_sqlite(path: Path) -> bool:
+    """Whether a file is an SQLite database, by its first bytes."""
+    with open_bytes(path) as file:
+        return file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC
+
+
+def sqlite_tables(path: Path) -> dict[str, list[str]]:
+    """The columns of every table and view, by its name.
+
+    Raises:
+        FeedbackError: the file cannot be read as a database.
+    """
+    with _connected(path) as connection:
+        kinds = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name"
+        names = [row[0] for row in connection.execute(kinds)]
+        columns = "SELECT name FROM pragma_table_info(?)"
+        return {name: [row[0] for row in connection.execute(columns, (name,))] for name in names}
+
+
+def read_sqlite(
+    path: Path, query: str, values: Sequence[object] = ()
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every line a query gives, with its place.
+
+    Args:
+        query: one SELECT; `values` for its question marks, never written into it.
+
+    Raises:
+        FeedbackError: the file is no database, is damaged, or the query does not run.
+    """
+    with _connected(path) as connection:
+        cursor = connection.execute(query, tuple(values))
+        names = [column[0] for column in cursor.description or ()]
+        for number, line in enumerate(cursor, start=1):
+            yield f"{path}: line {number}", dict(zip(names, line, strict=True))
+
+
+@contextmanager
+def _connected(path: Path) -> Iterator[sqlite3.Connection]:
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    try:
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            # Text of another encoding than UTF-8 is shown as such, never a traceback.
+            connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
+            yield connection
+    except sqlite3.Error as error:
+        raise FeedbackError(f"{path}: not a readable SQLite database: {error}.") from None
