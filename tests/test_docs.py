@@ -72,6 +72,7 @@ def test_settings_named_in_the_pages_exist(page: Path) -> None:
 NEEDED_BESIDE = {
     "model.quantization=nf4": ["model.lora={}"],
     "model.dtype=bfloat16": ["train.optimizer=adamw_kahan"],
+    "loss.margin=2": ["loss.name=simpo"],
 }
 
 

@@ -272,7 +272,7 @@ def test_an_own_loss_trains_by_its_dotted_name(
 ) -> None:
     (tmp_path / "my_losses.py").write_text(
         "import torch\n"
-        "from thumbs.core.losses import LossTerms\n\n"
+        "from thumbs.core.loss_inputs import LossTerms\n\n"
         "def hinge(inputs, *, beta, desirable_weight, undesirable_weight):\n"
         "    r = inputs.log_ratio()\n"
         "    margin = torch.where(inputs.desirable, r, -r)\n"

@@ -22,6 +22,10 @@ from thumbs.yaml_text import UNREADABLE, parse_yaml, read_yaml
 Auto = Literal["auto"]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 LORA_LEARNING_RATE = 5e-5
+OWN_CONSTANTS = (
+    *("label_smoothing", "margin", "nll_weight", "clip_low", "clip_high", "value_weight"),
+    "sync_every",
+)  # of some losses only; null takes the loss's default
 
 
 class DataConfig(Stage):
@@ -37,6 +41,9 @@ class DataConfig(Stage):
     """A Jinja file or a built-in name such as chatml; null takes the tokenizer's own."""
     keep_cut: bool = False
     """Keep desirable rows whose completion was cut. They teach the model to stop nowhere."""
+    pairs: Literal["all", "one"] = "all"
+    """Losses of pairs: every desirable with every undesirable answer to its prompt, or one pair per
+    prompt, drawn from the seed."""
     exclude: str | None = None
     """A file with one record id per line; these records are left out, and counted."""
 
@@ -66,12 +73,49 @@ class LossConfig(Stage):
     """A name of `thumbs losses`, or package.module:function for your own."""
     beta: float = Field(default=0.1, gt=0.0)
     """Reward per nat of log-ratio; more keeps the policy nearer the reference.
-    0.1 from arXiv 2402.01306v4; 0.01-0.1 after SFT on the same data."""
+    0.1 from arXiv 2402.01306v4; 0.01-0.1 after SFT on the same data. simpo: 2.0."""
     desirable_weight: float | Auto = Field(default="auto")
     """lambda_D. auto balances the labels (see `thumbs check`); a number, 0.0 included, holds."""
     undesirable_weight: float | Auto = Field(default="auto")
     """lambda_U, likewise."""
+    sft_weight: float = Field(default=0.0, ge=0.0)
+    """Adds this times -log pi per token of desirable answers to any loss (arXiv 2404.19733)."""
+    label_smoothing: float | None = Field(default=None, ge=0.0, lt=0.5)
+    """cdpo: share of pairs whose labels are taken to be wrong."""
+    margin: float | None = Field(default=None, ge=0.0)
+    """simpo: the margin gamma of the reward. slic: nats of log-likelihood."""
+    nll_weight: float | None = Field(default=None, ge=0.0)
+    """slic: weight of the desirable answer's likelihood."""
+    clip_low: float | None = None
+    """humanline: least log-ratio of a token, nats. ppo_offline: least ratio."""
+    clip_high: float | None = None
+    """humanline: greatest log-ratio of a token, nats. ppo_offline: greatest ratio."""
+    value_weight: float | None = Field(default=None, ge=0.0)
+    """ppo_offline: weight of the value head's squared error."""
+    sync_every: int | None = Field(default=None, ge=1)
+    """humanline: steps after which the policy as it is then becomes the reference."""
     z0: Z0Config = Z0Config()
+
+    @property
+    def options(self) -> dict[str, float]:
+        """The loss's own constants beside beta and weights: as given, or its defaults."""
+        own = loss_needs(self.name).options
+        given = {key: getattr(self, key) for key in own}
+        return {key: own[key] if value is None else value for key, value in given.items()}
+
+    @property
+    def steps_between_syncs(self) -> int | None:
+        """After how many steps the reference becomes the policy; None: never."""
+        default = loss_needs(self.name).sync_every
+        return self.sync_every if default is not None and self.sync_every else default
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_beta(cls, tree: Any) -> Any:
+        if not isinstance(tree, dict) or tree.get("beta") is not None:
+            return tree
+        row = LOSS_TABLE.get(str(tree.get("name", "kto")))
+        return {**tree, "beta": row.beta} if row else tree
 
     @field_validator("name")
     @classmethod
@@ -204,6 +248,7 @@ def _contradictions(config: Config) -> Iterator[str]:
             "loss.desirable_weight and loss.undesirable_weight are both 0.0, so nothing would be "
             "learned; give one of them a number above 0, or auto"
         )
+    yield from _constants_of_other_losses(loss)
     rows = loss.z0.group_rows
     if rows is not None and rows > train.batch_size:
         yield (
@@ -232,6 +277,20 @@ def _contradictions(config: Config) -> Iterator[str]:
             f"train.eval_every is {train.eval_every}, but data.heldout_fraction is 0, so there is "
             "nothing to evaluate on; raise data.heldout_fraction, or leave train.eval_every out"
         )
+
+
+def _constants_of_other_losses(loss: LossConfig) -> Iterator[str]:
+    own = loss_needs(loss.name).defaults()
+    for key in OWN_CONSTANTS:
+        if getattr(loss, key) is not None and key not in own:
+            takers = [name for name, row in LOSS_TABLE.items() if key in row.defaults()]
+            yield (
+                f"loss.{key} is given, but loss.name={loss.name} has no such constant; it belongs "
+                f"to {', '.join(takers)}; leave it out"
+            )
+    low, high = loss.options.get("clip_low"), loss.options.get("clip_high")
+    if low is not None and high is not None and low >= high:
+        yield f"loss.clip_low is {low}, but loss.clip_high is {high}; give a low below the high"
 
 
 def _adapter_contradictions(config: Config) -> Iterator[str]:

@@ -4,6 +4,7 @@ In: a run folder, a configuration, the plan, the policy. Out: the run, filled.
 reference pass -> steps -> model -> held-out numbers -> summary -> report.
 """
 
+import copy
 import dataclasses
 import functools
 import platform
@@ -16,11 +17,14 @@ from typing import Any
 import torch
 
 from thumbs.config import Config
+from thumbs.core.loss_inputs import add_likelihood
 from thumbs.core.losses import load_loss
-from thumbs.errors import CheckpointError, Interrupted, OutOfMemory, RunError
+from thumbs.errors import CheckpointError, ConfigError, Interrupted, OutOfMemory, RunError
 from thumbs.evaluate.heldout import HeldoutMetrics
 from thumbs.evaluate.score import evaluate_heldout
+from thumbs.feedback.control import template_with_control
 from thumbs.files import cache_folder, folder_written_aside, sha256_file
+from thumbs.loss_table import loss_needs
 from thumbs.models.load import (
     LoadedModel,
     load_reference,
@@ -28,6 +32,7 @@ from thumbs.models.load import (
     multiplies_bfloat16,
     save_model,
 )
+from thumbs.models.value_head import add_value_head, drop_value_head
 from thumbs.prepare import Prepared
 from thumbs.progress import console
 from thumbs.report.page import write_report
@@ -54,7 +59,7 @@ from thumbs.scoring.reference import (
 from thumbs.train.launch import decided_by_first
 from thumbs.train.loop import Progress, train
 from thumbs.train.ranks import ALONE, Ranks
-from thumbs.train.step import StepSettings, TrainingData
+from thumbs.train.step import BoundLoss, StepSettings, TrainingData
 
 AUTO_MICRO_BATCH_TOKENS = {"cpu": 4_096, "cuda": 16_384}  # padded tokens of one forward
 PACKAGES = ("thumbs", "torch", "transformers")
@@ -104,7 +109,15 @@ def _execute(
         console.print(note)
     if config.train.gradient_checkpointing:
         policy.model.activation_checkpointing_enable()
+    needs_values = loss_needs(config.loss.name).value_head
+    if needs_values and not scorer.head_last:
+        raise ConfigError(
+            f"loss.name: {config.loss.name} reads the states below the model's head, but that of "
+            f"{config.model.name_or_path} does more than a projection. Use another loss or model."
+        )
     reference = _reference_values(run, config, prepared, scorer, policy, origin, ranks)
+    if needs_values:
+        add_value_head(policy.model, seed=config.train.seed)
     inputs = {**origin.inputs, "reference values": reference.sha256}
     origin = dataclasses.replace(origin, inputs=inputs)
     checkpoint = _newest_checkpoint(run, origin)
@@ -132,8 +145,10 @@ def _execute(
         origin=origin.to_dict(),
         resume=checkpoint,
         z0_check_every=_z0_check_every(config),
+        sync_every=config.loss.steps_between_syncs,
         evaluate=lambda step: _print_heldout(step, heldout(scorer) if measures else None),
     )
+    drop_value_head(policy.model)
     if ranks.rank > 0:
         return {}
     after = heldout(scorer) if prepared.heldout else None
@@ -285,20 +300,36 @@ def _z0_check_every(config: Config) -> int | None:
 def _step_settings(
     config: Config, prepared: Prepared, micro_batch_tokens: int, ranks: Ranks
 ) -> StepSettings:
-    loss = functools.partial(
-        load_loss(config.loss.name),
-        beta=config.loss.beta,
-        desirable_weight=float(prepared.weights["desirable_weight"]),
-        undesirable_weight=float(prepared.weights["undesirable_weight"]),
-    )
+    needs = loss_needs(config.loss.name)
+    options = config.loss.options
+    clip = (options["clip_low"], options["clip_high"]) if needs.sync_every else None
     return StepSettings(
-        loss=loss,
+        loss=_bound_loss(config, prepared),
         beta=config.loss.beta,
         max_grad_norm=config.train.max_grad_norm,
         micro_batch_tokens=micro_batch_tokens,
         dropout_seed=config.train.seed if config.model.lora and config.model.lora.dropout else None,
+        whole_prompts=needs.pairs,
+        z0_of_policy=needs.uses_z0_of == "policy",
+        token_clip=clip,
         ranks=ranks,
     )
+
+
+def _bound_loss(config: Config, prepared: Prepared) -> BoundLoss:
+    """The loss with its constants given, and the likelihood of desirable answers if asked for."""
+    function: Any = load_loss(config.loss.name)
+    loss: BoundLoss = functools.partial(
+        function,
+        beta=config.loss.beta,
+        desirable_weight=float(prepared.weights["desirable_weight"]),
+        undesirable_weight=float(prepared.weights["undesirable_weight"]),
+        **config.loss.options,
+    )
+    weight = config.loss.sft_weight
+    if not weight:
+        return loss
+    return lambda inputs: add_likelihood(loss(inputs), inputs, weight)
 
 
 def micro_batch_tokens(config: Config, device: torch.device) -> int:
@@ -320,8 +351,18 @@ def _save_model(run: RunDir, config: Config, policy: LoadedModel, prepared: Prep
         policy = merge_adapters(policy)
     with folder_written_aside(run.model) as aside:
         save_model(policy, aside)
-        prepared.tokenizer.save_pretrained(aside)
+        _tokenizer_to_save(config, prepared).save_pretrained(aside)
         (aside / "README.md").write_bytes(card.encode())
+
+
+def _tokenizer_to_save(config: Config, prepared: Prepared) -> Any:
+    """The tokenizer, its template asking for good answers where training told good from bad."""
+    template = prepared.tokenizer.chat_template
+    if not loss_needs(config.loss.name).control or not isinstance(template, str):
+        return prepared.tokenizer
+    tokenizer = copy.deepcopy(prepared.tokenizer)
+    tokenizer.chat_template = template_with_control(template)
+    return tokenizer
 
 
 def _summary(

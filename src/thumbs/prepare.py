@@ -17,7 +17,14 @@ import numpy as np
 
 from thumbs.config import Config
 from thumbs.core.losses import load_loss
-from thumbs.data.plan import Batch, PlanColumns, PlanSettings, plan_columns, plan_epochs
+from thumbs.data.plan import (
+    Batch,
+    PlanColumns,
+    PlanSettings,
+    paired_rows,
+    plan_columns,
+    plan_epochs,
+)
 from thumbs.data.rows import StoredRows, texts_of
 from thumbs.data.templates import adopt_template
 from thumbs.data.token_cache import read_tokens, tokens_key, write_tokens
@@ -26,6 +33,7 @@ from thumbs.data.tokens import Setting
 from thumbs.errors import ConfigError, FeedbackError
 from thumbs.evaluate.score import plan_evaluation
 from thumbs.feedback.balance import auto_weights
+from thumbs.feedback.control import with_control
 from thumbs.feedback.file import read_feedback
 from thumbs.feedback.record import Feedback
 from thumbs.feedback.split import split_heldout
@@ -50,6 +58,7 @@ class Prepared:
     planned: PlannedSequences
     weights: dict[str, float | str]
     excluded: int
+    unpaired: int  # training rows that a loss of pairs leaves out
     feedback_sha256: str
 
     @property
@@ -81,6 +90,9 @@ def prepare(feedback: Path, config: Config, today: date) -> Prepared:
     columns = plan_columns(tokenized.rows)
     needs = loss_needs(config.loss.name)
     _require_trainable(feedback, config, columns, training)
+    num_rows = len(training)
+    if needs.pairs:
+        training = _paired(feedback, config, columns, training)
     settings = PlanSettings(
         batch_size=config.train.batch_size,
         epochs=config.train.epochs,
@@ -90,6 +102,7 @@ def prepare(feedback: Path, config: Config, today: date) -> Prepared:
         group_rows=config.loss.z0.group_rows,
         redraw=config.loss.z0.redraw,
         mismatched=needs.mismatched and config.loss.z0.estimator != "zero",
+        pairs=needs.pairs,
     )
     epochs = plan_epochs(columns, training, settings)
     heldout_batches = plan_evaluation(columns, heldout, config)
@@ -104,8 +117,25 @@ def prepare(feedback: Path, config: Config, today: date) -> Prepared:
         planned_sequences(tokenized.rows, [*(b for e in epochs for b in e), *heldout_batches]),
         _weights_in_force(config, columns, training),
         excluded,
+        num_rows - len(training),
         sha256,
     )
+
+
+def _paired(
+    feedback: Path, config: Config, columns: PlanColumns, training: Sequence[int]
+) -> list[int]:
+    """The training rows that have a partner: an answer of the other label to their prompt."""
+    one = config.data.pairs == "one"
+    paired = paired_rows(columns, training, one=one, seed=config.train.seed)
+    if not paired:
+        prompts = len(set(columns.prompt[list(training)].tolist()))
+        raise FeedbackError(
+            f"{feedback}: the loss {config.loss.name} compares two answers to one prompt, but of "
+            f"{prompts:,} training prompts 0 have both labels. Bring answers of both labels to one "
+            "prompt, or set loss.name to one without pairs (see thumbs losses)."
+        )
+    return paired
 
 
 def _split(rows: StoredRows, config: Config) -> tuple[list[int], list[int]]:
@@ -127,7 +157,8 @@ def _tokenized(
     left_out = _left_out(config.data.exclude)
     setting = _setting(config, today, tokenizer)
     sha256 = sha256_file(feedback) if feedback.is_file() else ""  # what is no file is refused below
-    key = tokens_key(sha256, left_out, setting)
+    control = _control(config)
+    key = tokens_key(sha256, left_out, setting, control)
     known = read_tokens(key)
     if known is not None:
         console.print(f"tokenising: {len(known[0].rows):,} rows from the cache")
@@ -141,10 +172,19 @@ def _tokenized(
         )
     num_prompts = 1 + any(record.prompt != kept[0].prompt for record in kept)
     _require_needs(feedback, config, {record.label for record in kept}, num_prompts)
+    if control:
+        kept = [with_control(r, r.label or is_heldout(r, config)) for r in kept]
     tokenized, excluded = tokenize_with(kept, setting), len(records) - len(kept)
     if sha256_file(feedback) == sha256:  # nobody wrote to it meanwhile
         write_tokens(key, tokenized, excluded)
     return sha256, tokenized, excluded
+
+
+def _control(config: Config) -> str:
+    """What decides which prompts are told that their answer is good; "" where none is told."""
+    if not loss_needs(config.loss.name).control:
+        return ""
+    return f"held out: {config.train.seed} {config.data.heldout_fraction}"
 
 
 def _left_out(exclude: str | None) -> set[str]:
@@ -158,7 +198,9 @@ def _left_out(exclude: str | None) -> set[str]:
 
 
 def tokenize_records(records: list[Feedback], config: Config, today: date) -> TokenizedRows:
-    """The rows of `records` as `config` cuts them."""
+    """The rows of `records` as `config` cuts them; where prompts are told a label, the good one."""
+    if loss_needs(config.loss.name).control:
+        records = [with_control(record, True) for record in records]
     return tokenize_with(records, _setting(config, today, load_tokenizer(config.model)))
 
 
@@ -204,6 +246,12 @@ def _require_needs(feedback: Path, config: Config, labels: set[bool], prompts: i
             "training row is undesirable. Bring desirable rows, or set loss.name to one that takes "
             "one label (see thumbs losses)."
         )
+    if needs.undesirable and False not in labels:
+        raise FeedbackError(
+            f"{feedback}: the loss {config.loss.name} learns from undesirable rows only, but every "
+            "training row is desirable. Bring undesirable rows, or set loss.name to another (see "
+            "thumbs losses)."
+        )
     if needs.both_labels and len(labels) < 2:
         only = "desirable" if labels == {True} else "undesirable"
         raise FeedbackError(
@@ -243,6 +291,8 @@ def describe_data(
     rows, training = prepared.rows, prepared.training
     desirable = int(rows.desirable[training].sum())
     excluded = {"excluded": prepared.excluded} if prepared.excluded else {}
+    if prepared.unpaired:
+        excluded["without_partner"] = prepared.unpaired
     dropped = sum(prepared.tokenized.drops.values())
     unmatched = sum(batch.unmatched for epoch in prepared.epochs for batch in epoch)
     warnings = []

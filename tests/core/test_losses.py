@@ -10,8 +10,10 @@ from torch import Tensor
 
 from thumbs.core import baseline as baseline_module
 from thumbs.core import losses as losses_module
+from thumbs.core import reward_shift as shift_module
 from thumbs.core.baseline import kl_baseline, log_ratio_sums
-from thumbs.core.losses import LOSSES, LossInputs, LossTerms, apo_zero_loss, kto_loss, load_loss
+from thumbs.core.loss_inputs import LossInputs, LossTerms
+from thumbs.core.losses import LOSSES, apo_zero_loss, kto_loss, load_loss
 from thumbs.loss_table import LOSS_TABLE
 
 WEIGHTS = {"desirable_weight": 1.0, "undesirable_weight": 1.0}
@@ -30,7 +32,7 @@ def loss_of(log_ratio: Tensor, desirable: Tensor, z0: Tensor | float, beta: floa
 
 
 def test_the_docstrings_hold() -> None:
-    results = [doctest.testmod(module) for module in (losses_module, baseline_module)]
+    results = [doctest.testmod(module) for module in (losses_module, baseline_module, shift_module)]
     assert sum(result.attempted for result in results) >= 8
     assert not any(result.failed for result in results)
 

@@ -16,6 +16,7 @@ from thumbs.data.plan import (
     label_quotas,
     match_mismatched,
     micro_batches,
+    paired_rows,
     plan_columns,
     plan_epochs,
 )
@@ -375,6 +376,39 @@ def test_pitfall_09_prompts_with_one_label_only_do_not_skew_a_batch() -> None:
     [batches] = plan_epochs(columns, range(64), SETTINGS)
     for batch in batches:
         assert sum(bool(columns.desirable[row]) for row in batch.rows) == 4
+
+
+# Pairs
+
+
+def test_rows_with_a_partner_by_hand() -> None:
+    # Prompt 0 has both labels, 1 only up, 2 both with three up.
+    prompts = [0, 1, 0, 2, 2, 2, 2]
+    up = [True, True, False, True, False, True, True]
+    columns = columns_of(prompts, desirable=up)
+    assert paired_rows(columns, range(7), one=False, seed=0) == [0, 2, 3, 4, 5, 6]
+    assert paired_rows(columns, [0, 1, 3, 4], one=False, seed=0) == [3, 4]
+    one = paired_rows(columns, range(7), one=True, seed=0)
+    assert one[:2] == [0, 2]
+    assert 4 in one
+    assert len(one) == 4
+    drawn = {tuple(paired_rows(columns, range(7), one=True, seed=seed)) for seed in range(40)}
+    assert len(drawn) == 3  # each of the three desirable answers to prompt 2 at some seed
+
+
+@given(small_data(), st.integers(1, 9), st.integers(0, 3))
+def test_batches_of_pairs_hold_whole_prompts(
+    columns: PlanColumns, batch_size: int, seed: int
+) -> None:
+    members = paired_rows(columns, range(len(columns)), one=False, seed=seed)
+    settings = replace(SETTINGS, batch_size=batch_size, seed=seed, mismatched=False, pairs=True)
+    [batches] = plan_epochs(columns, members, settings)
+    assert sorted(row for batch in batches for row in batch.rows) == sorted(members)
+    batch_of = {int(columns.prompt[r]): i for i, batch in enumerate(batches) for r in batch.rows}
+    for i, batch in enumerate(batches):
+        assert {batch_of[int(columns.prompt[row])] for row in batch.rows} == {i}
+        prompts = {int(columns.prompt[row]) for row in batch.rows}
+        assert len(batch.rows) <= batch_size or len(prompts) == 1
 
 
 # Micro-batches

@@ -208,3 +208,22 @@ def test_a_model_without_attention_computes_every_prompt_again() -> None:
     scorer = build_scorer(model.eval())
     assert not scorer.shares_prompts
     assert any("own prompt" in note for note in scorer.notes())
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("pad", [True, False])
+def test_whole_prompts_stay_in_one_forward(share: bool, pad: bool) -> None:
+    sequences = [((1, 2), (9,) * 6), ((3,), (8,)), ((1, 2), (7,) * 6), ((4,), (6, 6)), ((3,), (5,))]
+    layout = lay_out(sequences, max_tokens=9, share=share, pad=pad, whole_prompts=True)
+    assert sorted(map(sorted, layout.forwards)) == [[0, 2], [1, 3, 4]]
+    # Prompt (1, 2): two trees of 8, as 9 are too few for 2 + 6 + 6. Prompts (3,) and (4,): 3 + 3,
+    # or 2 + 2 + 3 padded to 3.
+    rest = {(True, True): 6, (True, False): 6, (False, True): 9, (False, False): 7}[share, pad]
+    assert layout.num_computed == 16 + rest
+
+
+def test_whole_prompts_keep_to_the_budget_where_they_can() -> None:
+    sequences = [((i,), (9,) * 4) for i in range(4) for _ in range(2)]
+    layout = lay_out(sequences, max_tokens=18, share=True, pad=False, whole_prompts=True)
+    assert [len(forward) for forward in layout.forwards] == [4, 4]
+    assert layout.num_tokens == 36

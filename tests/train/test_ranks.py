@@ -15,7 +15,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from thumbs.core.losses import LossInputs, LossTerms, kto
+from thumbs.core.loss_inputs import LossInputs, LossTerms
+from thumbs.core.losses import kto
 from thumbs.data.plan import Batch, Group, PlanSettings, plan_columns, plan_epochs
 from thumbs.data.rows import Row
 from thumbs.errors import NonFiniteError
@@ -301,3 +302,13 @@ def test_a_step_waits_for_the_device_once_and_sums_over_the_ranks_twice(
     assert reads.index("cpu") == 0  # nothing is read before the copy, and what follows reads that
     assert reads.count("cpu") == 1
     assert forwards == forwards_of_other > 2
+
+
+def test_ranks_of_a_loss_of_pairs_take_whole_prompts() -> None:
+    rows = [row(i, [20 + i // 4], [30] * 5, desirable=bool(i % 2)) for i in range(8)]
+    batch = Batch((Group(tuple(range(8)), (), 0),))
+    halves = divide(batch, rows, 4)
+    assert sorted(len(share.places) for share in halves) == [2, 2, 2, 2]
+    whole = divide(batch, rows, 4, whole_prompts=True)
+    places = [share.places for share in whole]
+    assert sorted(places) == [(), (), (0, 1, 2, 3), (4, 5, 6, 7)]

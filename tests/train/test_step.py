@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from thumbs.core.losses import LossInputs, LossTerms, kto
+from thumbs.core.loss_inputs import LossInputs, LossTerms
+from thumbs.core.losses import kto
 from thumbs.data.plan import Batch, Group, PlanSettings, plan_columns, plan_epochs
 from thumbs.data.rows import Row
 from thumbs.errors import NonFiniteError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from thumbs.core.losses import check_labels, row_log_ratio
+from thumbs.core.loss_inputs import check_labels, row_log_ratio
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ def log_ratio_sums(
     return torch.stack([log_ratio.sum(), log_ratio.square().sum(), counted.sum().double()])
 
 
-def kl_baseline(log_ratio_sum: Tensor, log_ratio_square_sum: Tensor, count: Tensor) -> KLBaseline:
+def kl_baseline(
+    log_ratio_sum: Tensor, log_ratio_square_sum: Tensor, count: Tensor, *, clamp: bool = True
+) -> KLBaseline:
     """Reference point z0 = max(0, mean log-ratio of the mismatched rows) of a whole group.
 
     The clamp comes once, after the mean over every micro-batch and rank. Without rows z0 is 0. A
@@ -69,6 +71,7 @@ def kl_baseline(log_ratio_sum: Tensor, log_ratio_square_sum: Tensor, count: Tens
 
     Args:
         log_ratio_sum, log_ratio_square_sum, count: scalars, pooled over the group.
+        clamp: whether z0 is at least 0.
 
     Source: arXiv 2402.01306v4, section 4.
     """
@@ -81,11 +84,11 @@ def kl_baseline(log_ratio_sum: Tensor, log_ratio_square_sum: Tensor, count: Tens
     if num > 1:
         variance = (square_total - total * raw) / (num - 1)
         standard_error = math.sqrt(max(variance, 0.0) / num)
-    z0 = reference_points(sums)
+    z0 = reference_points(sums, clamp=clamp)
     return KLBaseline(z0=z0, raw=raw, standard_error=standard_error, num_rows=int(num))
 
 
-def reference_points(sums: Tensor) -> Tensor:
+def reference_points(sums: Tensor, *, clamp: bool = True) -> Tensor:
     """z0 of each group from its pooled `log_ratio_sums`, on their device: no value is read.
 
     >>> reference_points(torch.tensor([[3.0, 9.0, 2.0], [-1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]))
@@ -93,12 +96,14 @@ def reference_points(sums: Tensor) -> Tensor:
 
     Args:
         sums: (..., 3) sum, sum of squares and count.
+        clamp: whether a mean below 0 counts as 0.
 
     Returns:
-        (...) nats, at least 0, without gradient; nan or inf where the sum is.
+        (...) nats, without gradient; nan or inf where the sum is.
 
     Source: arXiv 2402.01306v4, section 4.
     """
     total, _, count = sums.detach().unbind(-1)
     # clamp keeps nan, which max(0.0, nan) would hide. A group without rows has the sum 0.
-    return (total / count.clamp(min=1)).clamp(min=0.0)
+    mean = total / count.clamp(min=1)
+    return mean.clamp(min=0.0) if clamp else mean

@@ -15,64 +15,22 @@ Shapes: B rows, T completion tokens.
 """
 
 import importlib
-from dataclasses import dataclass
-from typing import Protocol, cast
+from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from thumbs.core.logprobs import sequence_logps
-
-
-@dataclass(frozen=True)
-class LossTerms:
-    """losses: (B,) with gradient. rewards: (B,) beta * log_ratio, without."""
-
-    losses: Tensor
-    rewards: Tensor
-
-
-@dataclass(frozen=True)
-class LossInputs:
-    """What a loss may read of one micro-batch.
-
-    policy_logps: (B, T) nats, with gradient. reference_logps: (B, T) nats. mask: (B, T) bool, True
-    on completion tokens; what lies outside may be anything. desirable: (B,) bool.
-    z0: scalar, nats, of the whole group.
-    """
-
-    policy_logps: Tensor
-    reference_logps: Tensor
-    mask: Tensor
-    desirable: Tensor
-    z0: Tensor
-
-    def __post_init__(self) -> None:
-        shapes = [tuple(t.shape) for t in (self.policy_logps, self.reference_logps, self.mask)]
-        if self.mask.dim() != 2 or len(set(shapes)) != 1:
-            raise ValueError(
-                f"policy_logps, reference_logps and mask must all be (B, T), but are {shapes}"
-            )
-        check_labels(self.desirable, self.mask.shape[0])
-
-    def log_ratio(self) -> Tensor:
-        """(B,) sum over completion tokens of log pi - log pi_ref, nats, float32 or wider."""
-        policy, reference = _widen(self.policy_logps), _widen(self.reference_logps)
-        return sequence_logps(policy - reference, self.mask)
-
-
-class LossFunction(Protocol):
-    """A loss of `LOSSES`, or a user's own."""
-
-    def __call__(
-        self,
-        inputs: LossInputs,
-        *,
-        beta: float,
-        desirable_weight: float,
-        undesirable_weight: float,
-    ) -> LossTerms: ...
+from thumbs.core.loss_inputs import (
+    LossFunction,
+    LossInputs,
+    LossTerms,
+    check_labels,
+    row_log_ratio,
+    widen,
+)
+from thumbs.core.paired_losses import cdpo, dpo, ipo, orpo, simpo, slic
 
 
 def kto_loss(
@@ -211,8 +169,8 @@ def kto_concave(
 
     Source: arXiv 2402.01306v4, the ablation of the value function (v = log sigmoid).
     """
-    margin, log_ratio = _margin(inputs)
-    weight = _weight(inputs, desirable_weight, undesirable_weight)
+    margin, log_ratio = inputs.log_ratio_from_z0()
+    weight = inputs.label_weight(desirable_weight, undesirable_weight)
     return LossTerms(weight * softplus(-beta * margin), beta * log_ratio.detach())
 
 
@@ -225,8 +183,8 @@ def kto_identity(
 
     Source: arXiv 2402.01306v4, the ablation of the value function (v = identity).
     """
-    margin, log_ratio = _margin(inputs)
-    weight = _weight(inputs, desirable_weight, undesirable_weight)
+    margin, log_ratio = inputs.log_ratio_from_z0()
+    weight = inputs.label_weight(desirable_weight, undesirable_weight)
     return LossTerms(-weight * beta * margin, beta * log_ratio.detach())
 
 
@@ -242,7 +200,7 @@ def bce(
     """
     log_ratio = inputs.log_ratio()  # (B,)
     signed = torch.where(inputs.desirable, log_ratio, -log_ratio)  # (B,)
-    weight = _weight(inputs, desirable_weight, undesirable_weight)
+    weight = inputs.label_weight(desirable_weight, undesirable_weight)
     return LossTerms(weight * softplus(-beta * signed), beta * log_ratio.detach())
 
 
@@ -258,7 +216,7 @@ def sft(
     The reference is for the logged rewards only. Args, Returns: as `kto_concave`;
     undesirable_weight has no effect.
     """
-    logps = sequence_logps(_widen(inputs.policy_logps), inputs.mask)  # (B,)
+    logps = inputs.policy_sums()  # (B,)
     losses = torch.where(inputs.desirable, -desirable_weight * logps, logps.new_zeros(()))
     return LossTerms(losses, beta * inputs.log_ratio().detach())
 
@@ -277,11 +235,159 @@ def topr(
     Source: arXiv 2503.14286.
     """
     log_ratio = inputs.log_ratio()  # (B,)
-    logps = sequence_logps(_widen(inputs.policy_logps), inputs.mask)  # (B,)
+    logps = inputs.policy_sums()  # (B,)
     taper = log_ratio.detach().clamp(max=0.0).exp()  # (B,)
     push = torch.where(inputs.desirable, -logps, taper * logps)  # (B,)
-    weight = _weight(inputs, desirable_weight, undesirable_weight)
+    weight = inputs.label_weight(desirable_weight, undesirable_weight)
     return LossTerms(weight * push, beta * log_ratio.detach())
+
+
+def kto_noref(
+    inputs: LossInputs, *, beta: float, desirable_weight: float, undesirable_weight: float
+) -> LossTerms:
+    """KTO without a reference policy: `kto_loss` of log pi, as if pi_ref gave every answer alike.
+
+    z0 is then the mean of log pi over mismatched answers, which the clamp at 0 would always cut
+    (log pi < 0), so it comes without the clamp. Args, Returns: as `kto_concave`; the rewards
+    are those of the real reference.
+
+    Source: arXiv 2402.01306v4, the ablation of the reference policy.
+    """
+    logps = inputs.policy_sums()  # (B,)
+    terms = kto_loss(
+        logps,
+        torch.zeros_like(logps),
+        inputs.desirable,
+        inputs.z0,
+        beta=beta,
+        desirable_weight=desirable_weight,
+        undesirable_weight=undesirable_weight,
+    )
+    return replace(terms, rewards=beta * inputs.log_ratio().detach())
+
+
+def humanline(
+    inputs: LossInputs,
+    *,
+    beta: float,
+    desirable_weight: float,
+    undesirable_weight: float,
+    clip_low: float = -1.5,
+    clip_high: float = 1.5,
+) -> LossTerms:
+    """KTO of token log-ratios clipped to [clip_low, clip_high] nats.
+
+    A clipped token has no gradient. The reference is meant to be the policy of some steps ago
+    (`loss.sync_every`). Args, Returns: as `kto_concave`; the rewards are of the clipped log-ratios.
+
+    Source: arXiv 2509.24207, humanline clipping.
+    """
+    clipped = clip_tokens(inputs.policy_logps, inputs.reference_logps, clip_low, clip_high)
+    return kto(
+        replace(inputs, policy_logps=clipped),
+        beta=beta,
+        desirable_weight=desirable_weight,
+        undesirable_weight=undesirable_weight,
+    )
+
+
+def clip_tokens(policy_logps: Tensor, reference_logps: Tensor, low: float, high: float) -> Tensor:
+    """(B, T) policy log-probs whose distance from the reference's is clipped to [low, high] nats.
+
+    >>> clip_tokens(torch.tensor([[-1.0, -5.0]]), torch.tensor([[-1.5, -2.0]]), -1.5, 1.5)
+    tensor([[-1.0000, -3.5000]])
+    """
+    reference = widen(reference_logps)
+    return reference + (widen(policy_logps) - reference).clamp(low, high)
+
+
+def bco(
+    inputs: LossInputs, *, beta: float, desirable_weight: float, undesirable_weight: float
+) -> LossTerms:
+    """Binary classifier optimization: w * -log sigmoid(s * (beta * r - shift)), s = +-1.
+
+    The shift is the middle of the mean rewards of the two labels (`RewardShift`), so that one label
+    that is met more often does not move the boundary. Args, Returns: as `kto_concave`.
+
+    Source: arXiv 2404.04656, without the weighting by the prompts' density.
+    """
+    log_ratio = inputs.log_ratio()  # (B,)
+    distance = beta * log_ratio - inputs.shift
+    signed = torch.where(inputs.desirable, distance, -distance)  # (B,)
+    weight = inputs.label_weight(desirable_weight, undesirable_weight)
+    return LossTerms(weight * softplus(-signed), beta * log_ratio.detach())
+
+
+def npo(
+    inputs: LossInputs,
+    *,
+    beta: float,
+    desirable_weight: float,  # noqa: ARG001, every loss is called alike
+    undesirable_weight: float,
+) -> LossTerms:
+    """Negative preference optimization of undesirable rows: w * 2/beta * -log sigmoid(-beta * r).
+
+    Desirable rows are 0. Args, Returns: as `kto_concave`; desirable_weight has no effect.
+
+    Source: arXiv 2404.05868, equation 3.
+    """
+    log_ratio = inputs.log_ratio()  # (B,)
+    losses = undesirable_weight * (2 / beta) * softplus(beta * log_ratio)
+    losses = torch.where(inputs.desirable, losses.new_zeros(()), losses)
+    return LossTerms(losses, beta * log_ratio.detach())
+
+
+def csft(
+    inputs: LossInputs, *, beta: float, desirable_weight: float, undesirable_weight: float
+) -> LossTerms:
+    """Likelihood of every row after a prompt that says whether its answer is good: -w * log pi.
+
+    What the prompt says is the business of the data (`feedback/control.py`). Args, Returns: as
+    `kto_concave`.
+
+    Source: arXiv 2302.08582, conditional training.
+    """
+    weight = inputs.label_weight(desirable_weight, undesirable_weight)
+    return LossTerms(-weight * inputs.policy_sums(), beta * inputs.log_ratio().detach())
+
+
+def ppo_offline(
+    inputs: LossInputs,
+    *,
+    beta: float,
+    desirable_weight: float,
+    undesirable_weight: float,
+    clip_low: float = 0.25,
+    clip_high: float = 4.0,
+    value_weight: float = 0.1,
+) -> LossTerms:
+    """One step of PPO on answers that lie there: reward +1 or -1 on the last token.
+
+    With the value V_t before token t, the advantage A_t = reward - V_t without gradient, and
+    q_t = pi / pi_ref of the token, a row's loss is the mean over its tokens of
+        w * (max(-A_t q_t, -A_t clip(q_t)) + value_weight * (V_t - reward)^2 / 2)
+    Nothing is discounted, and the reference stands for the policy that wrote the answers. Args,
+    Returns: as `kto_concave`; beta is for the logged rewards only.
+
+    Raises:
+        ValueError: there are no values.
+
+    Source: arXiv 2402.01306v4, appendix (offline PPO); PPO-Clip, arXiv 1707.06347.
+    """
+    if inputs.values is None:
+        raise ValueError("ppo_offline needs the values of a value head")
+    policy, values = widen(inputs.policy_logps), widen(inputs.values)
+    zeros = policy.new_zeros(())
+    token_ratio = torch.where(inputs.mask, policy - widen(inputs.reference_logps), zeros)  # (B, T)
+    ratio = token_ratio.exp()
+    reward = torch.where(inputs.desirable, 1.0, -1.0).to(values)[:, None]  # (B, 1)
+    advantage = (reward - values).detach()  # (B, T)
+    push = torch.maximum(-advantage * ratio, -advantage * ratio.clamp(clip_low, clip_high))
+    token_loss = push + value_weight * 0.5 * (values - reward).square()
+    summed = torch.where(inputs.mask, token_loss, zeros).sum(dim=1)  # (B,)
+    weight = inputs.label_weight(desirable_weight, undesirable_weight)
+    losses = weight * summed / inputs.mask.sum(dim=1).clamp(min=1)
+    return LossTerms(losses, beta * token_ratio.sum(dim=1).detach())
 
 
 LOSSES: dict[str, LossFunction] = {
@@ -289,9 +395,21 @@ LOSSES: dict[str, LossFunction] = {
     "apo_zero": apo_zero,
     "kto_concave": kto_concave,
     "kto_identity": kto_identity,
+    "kto_noref": kto_noref,
+    "humanline": humanline,
+    "bco": bco,
     "bce": bce,
+    "npo": npo,
     "sft": sft,
+    "csft": csft,
     "topr": topr,
+    "ppo_offline": ppo_offline,
+    "dpo": dpo,
+    "cdpo": cdpo,
+    "ipo": ipo,
+    "slic": slic,
+    "simpo": simpo,
+    "orpo": orpo,
 }
 
 
@@ -323,39 +441,3 @@ def load_loss(name: str) -> LossFunction:
             "define it there, or correct the name"
         )
     return cast(LossFunction, function)
-
-
-def _margin(inputs: LossInputs) -> tuple[Tensor, Tensor]:
-    """(B,) how far a row is on its label's side of z0, and its log-ratio (B,)."""
-    log_ratio = inputs.log_ratio()
-    from_z0 = log_ratio - inputs.z0.to(log_ratio.dtype).detach()
-    return torch.where(inputs.desirable, from_z0, -from_z0), log_ratio
-
-
-def _weight(inputs: LossInputs, desirable: float, undesirable: float) -> Tensor:
-    """(B,) float32: the weight of each row's label."""
-    wide = _widen(inputs.policy_logps)
-    return torch.where(inputs.desirable, wide.new_tensor(desirable), wide.new_tensor(undesirable))
-
-
-def row_log_ratio(policy_logps: Tensor, reference_logps: Tensor) -> Tensor:
-    """(B,) policy - reference, float32 or wider; 16-bit inputs are widened before subtracting."""
-    if policy_logps.dim() != 1 or policy_logps.shape != reference_logps.shape:
-        raise ValueError(
-            "policy_logps and reference_logps must both be (B,), "
-            f"but are {tuple(policy_logps.shape)} and {tuple(reference_logps.shape)}"
-        )
-    return _widen(policy_logps) - _widen(reference_logps)
-
-
-def _widen(logps: Tensor) -> Tensor:
-    if not logps.is_floating_point():
-        raise TypeError(f"log-probs must be floats, but are {logps.dtype}")
-    return logps.to(torch.promote_types(logps.dtype, torch.float32))
-
-
-def check_labels(labels: Tensor, num_rows: int, name: str = "desirable") -> None:
-    if labels.shape != (num_rows,):
-        raise ValueError(f"{name} must be ({num_rows},), but is {tuple(labels.shape)}")
-    if labels.dtype != torch.bool:
-        raise TypeError(f"{name} must be bool, but is {labels.dtype}")

@@ -61,7 +61,10 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSettings:
-    """How rows are cut into batches; see TrainConfig, DataConfig and Z0Config for each."""
+    """How rows are cut into batches; see TrainConfig, DataConfig and Z0Config for each.
+
+    pairs: the rows of a prompt are compared, so a batch holds whole prompts, whatever the labels.
+    """
 
     batch_size: int
     epochs: int
@@ -71,6 +74,7 @@ class PlanSettings:
     group_rows: int | None = None
     redraw: Literal["epoch", "once"] = "epoch"
     mismatched: bool = True
+    pairs: bool = False
 
 
 def plan_columns(rows: Sequence[Row]) -> PlanColumns:
@@ -101,9 +105,30 @@ def plan_epochs(
             order = np.random.default_rng([settings.seed, epoch]).permutation(len(epochs[0]))
             epochs.append([epochs[0][i] for i in order])
         else:
-            drawn = _draw_batches(columns, members, settings, epoch)
+            draw = _draw_whole_prompts if settings.pairs else _draw_batches
+            drawn = draw(columns, members, settings, epoch)
             epochs.append([_group(columns, settings, epoch, rows) for rows in drawn])
     return epochs
+
+
+def paired_rows(columns: PlanColumns, members: Sequence[int], *, one: bool, seed: int) -> list[int]:
+    """The rows of `members` whose prompt has answers of both labels, in their order.
+
+    one: of each prompt one row of either label, drawn at random from `seed` and the keys.
+    """
+    by_prompt: dict[int, dict[bool, list[int]]] = {}
+    for row in sorted(members, key=columns.key.__getitem__):
+        rows = by_prompt.setdefault(int(columns.prompt[row]), {True: [], False: []})
+        rows[bool(columns.desirable[row])].append(row)
+    kept: set[int] = set()
+    for rows in by_prompt.values():
+        if not rows[True] or not rows[False]:
+            continue
+        for own in rows.values():
+            digest = hashlib.sha256("\n".join([str(seed), *(columns.key[r] for r in own)]).encode())
+            drawn = int.from_bytes(digest.digest()[:8], "little") % len(own)
+            kept.update([own[drawn]] if one else own)
+    return [row for row in members if row in kept]
 
 
 def label_quotas(num_rows: int, num_desirable: int, num_batches: int) -> list[tuple[int, int]]:
@@ -189,6 +214,24 @@ def _draw_batches(
     for size, desirable in label_quotas(len(by_key), num_desirable, num_batches):
         rows = prompts.take({True: desirable, False: size - desirable})
         batches.append([rows[i] for i in rng.permutation(len(rows))])
+    return batches
+
+
+def _draw_whole_prompts(
+    columns: PlanColumns, members: Sequence[int], settings: PlanSettings, epoch: int
+) -> list[list[int]]:
+    """Rows of each batch: prompts in random order, up to `batch_size` rows or one larger prompt."""
+    rng = np.random.default_rng([settings.seed, epoch])
+    by_prompt: dict[int, list[int]] = {}
+    for row in sorted(members, key=columns.key.__getitem__):
+        by_prompt.setdefault(int(columns.prompt[row]), []).append(row)
+    prompts = list(by_prompt.values())
+    batches: list[list[int]] = []
+    for i in rng.permutation(len(prompts)):
+        if batches and len(batches[-1]) + len(prompts[i]) <= settings.batch_size:
+            batches[-1] += prompts[i]
+        else:
+            batches.append(list(prompts[i]))
     return batches
 
 

@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def tokens_key(feedback_sha256: str, left_out: set[str], setting: Setting) -> str:
+def tokens_key(
+    feedback_sha256: str, left_out: set[str], setting: Setting, changed: str = ""
+) -> str:
     """A hash of what rows depend on: records, tokenizer, rendered date, limits and our code.
 
-    left_out: the ids of records that were excluded.
+    left_out: the ids of records that were excluded. changed: how records were, before.
     """
     template = setting.template
     parts = (
@@ -41,6 +43,7 @@ def tokens_key(feedback_sha256: str, left_out: set[str], setting: Setting) -> st
         None if template is None else [template.source, template.tool_source],
         list(setting.bos_ids),
         [setting.max_tokens, setting.min_completion_tokens, setting.keep_cut],
+        changed,
         [transformers.__version__, tokenizers.__version__, _code_sha256()],
     )
     return sha256_bytes(json.dumps(parts).encode())

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from thumbs.core.logprobs import completion_logps
 from thumbs.models.load import multiplies_bfloat16
 from thumbs.models.row_dropout import RowDropout, seed_dropout
+from thumbs.models.value_head import VALUE_HEAD
 from thumbs.scoring import packed
 from thumbs.scoring.packed import Pack, PromptStates
 from thumbs.scoring.probe import head_last_agrees
@@ -46,6 +47,7 @@ class TokenLogps:
     logps: Tensor  # (C, T) float32 or wider
     mask: Tensor  # (C, T) bool: is there a token
     prompts: PromptStates | None = None  # what the prompts leave, where it was to be kept
+    values: Tensor | None = None  # (C, T) of the value head, before each token; no head: None
 
 
 class Scorer(nn.Module):
@@ -101,8 +103,13 @@ class Scorer(nn.Module):
             token_logps = self._token_logps(prompts, completions, prompt_of, dropout_seeds)  # (N,)
         sizes = [len(completion) for completion in completions]
         mask = torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]  # (C, T)
-        padded = pad_sequence(list(torch.split(token_logps, sizes)), batch_first=True)  # (C, T)
-        return TokenLogps(padded, mask.to(self.device, non_blocking=True), states)
+        mask = mask.to(self.device, non_blocking=True)
+        padded = pad_sequence(
+            list(torch.split(token_logps, sizes)), batch_first=True
+        )  # (C, T, ...)
+        if self.value_head is None:
+            return TokenLogps(padded, mask, states)
+        return TokenLogps(padded[..., 0], mask, states, padded[..., 1])
 
     def head_logps(self, states: Tensor, targets: Tensor) -> Tensor:
         """(N,) log-probs of `targets` (N,) from the decoder's states (N, H) before them."""
@@ -119,15 +126,38 @@ class Scorer(nn.Module):
             softcap=softcap,
         )
 
+    @property
+    def value_head(self) -> Any:
+        """The head that predicts the reward of an answer, which the policy has beside its own."""
+        return getattr(self.model, VALUE_HEAD, None)
+
+    def _head_scores(self, states: Tensor, targets: Tensor) -> Tensor:
+        """(N,) log-probs; (N, 2) log-probs and values where there is a value head."""
+        logps = self.head_logps(states, targets)
+        if self.value_head is None:
+            return logps
+        return torch.stack([logps, self.value_head(states).to(logps.dtype)], dim=-1)
+
     def lay_out(
-        self, sequences: Sequence[TokenSequence], *, max_tokens: int, drops: bool = False
+        self,
+        sequences: Sequence[TokenSequence],
+        *,
+        max_tokens: int,
+        drops: bool = False,
+        whole_prompts: bool = False,
     ) -> Layout:
         """Cut sequences into forwards of at most `max_tokens` tokens, padding included.
 
-        drops: the forwards will have dropout, which belongs to rows of their own.
+        drops: the forwards will have dropout, which belongs to rows of their own. whole_prompts:
+            the sequences of a prompt stay in one forward, however long.
         """
-        share = self.shares_prompts and not drops
-        return lay_out(sequences, max_tokens=max_tokens, share=share, pad=drops or not self.packs)
+        return lay_out(
+            sequences,
+            max_tokens=max_tokens,
+            share=self.shares_prompts and not drops,
+            pad=drops or not self.packs,
+            whole_prompts=whole_prompts,
+        )
 
     def notes(self) -> list[str]:
         """What a run says about how its model is computed, if it is out of the ordinary."""
@@ -152,7 +182,7 @@ class Scorer(nn.Module):
         prompt_of: Sequence[int],
         dropout_seeds: Sequence[int],
     ) -> Tensor:
-        """(N,) log-probs of the tokens of all completions, one completion after the other."""
+        """(N, ...) scores of the tokens of all completions, one completion after the other."""
         if not self.rope:
             share = self.shares_prompts and not dropout_seeds  # these drop other inputs per row
             trees = plant(prompts, completions, prompt_of, share=share)
@@ -174,7 +204,7 @@ class Scorer(nn.Module):
         return torch.cat(parts)
 
     def _packed_forward(self, row: Pack) -> Tensor:
-        """(N,) log-probs of the completion tokens of one row without padding."""
+        """(N, ...) scores of the completion tokens of one row without padding."""
         inputs: dict[str, Any] = {
             "input_ids": row.input_ids.to(self.device),
             "position_ids": row.position_ids.to(self.device),
@@ -190,7 +220,7 @@ class Scorer(nn.Module):
                 packed.keep_ends(row, states)
                 if row.after is not None and row.after.ends is not None:
                     states = torch.cat([row.after.ends, states])
-                return self.head_logps(states[before], targets)
+                return self._head_scores(states[before], targets)
             logits = self.model(**inputs).logits[0]  # (L, V)
             packed.keep_ends(row, logits)
             if row.after is not None and row.after.ends is not None:
@@ -212,7 +242,7 @@ class Scorer(nn.Module):
         with self.compute():
             if self.head_last:
                 states = self.model.base_model(**inputs).last_hidden_state  # (R, L, H)
-                return self.head_logps(states[trees.rows, trees.before], targets)
+                return self._head_scores(states[trees.rows, trees.before], targets)
             logits = self.model(**inputs).logits  # (R, L, V)
             wide = logits[trees.rows, trees.before]
             wide = wide.to(torch.promote_types(logits.dtype, torch.float32))  # (N, V)

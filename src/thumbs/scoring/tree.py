@@ -68,16 +68,24 @@ class Layout:
 
 
 def lay_out(
-    sequences: Sequence[TokenSequence], *, max_tokens: int, share: bool, pad: bool = True
+    sequences: Sequence[TokenSequence],
+    *,
+    max_tokens: int,
+    share: bool,
+    pad: bool = True,
+    whole_prompts: bool = False,
 ) -> Layout:
     """Forwards of at most `max_tokens` tokens, of trees alike in length.
 
     A tree longer than the budget goes alone. Sequences of one prompt stand side by side; without
     `share` every sequence is a tree of its own. pad: trees of a forward are padded to the longest,
-    which counts; else they stand in one row, end to end.
+    which counts; else they stand in one row, end to end. whole_prompts: all sequences of a prompt
+    go into one forward, however long.
     """
     limit = min(TREE_TOKENS, max_tokens) if pad else max_tokens
     trees = list(_trees(sequences, limit)) if share else [[i] for i in range(len(sequences))]
+    if whole_prompts:
+        return _lay_out_whole_prompts(sequences, trees, max_tokens=max_tokens, pad=pad)
     lengths = [_length(sequences, tree) for tree in trees]
     together = micro_batches(lengths, max_tokens=max_tokens, pad=pad)
     computed = sum(lengths)
@@ -87,6 +95,31 @@ def lay_out(
         [[position for tree in forward for position in trees[tree]] for forward in together],
         sum(lengths),
         computed,
+    )
+
+
+def _lay_out_whole_prompts(
+    sequences: Sequence[TokenSequence], trees: Sequence[list[int]], *, max_tokens: int, pad: bool
+) -> Layout:
+    by_prompt: dict[tuple[int, ...], list[list[int]]] = {}
+    for tree in trees:
+        by_prompt.setdefault(tuple(sequences[tree[0]][0]), []).append(tree)
+    units = list(by_prompt.values())
+
+    def computed(unit: Sequence[list[int]]) -> int:
+        lengths = [_length(sequences, tree) for tree in unit]
+        return max(lengths) * len(lengths) if pad else sum(lengths)
+
+    forwards: list[list[list[int]]] = []  # the trees of each
+    for unit in sorted(units, key=lambda unit: (-computed(unit), unit[0])):
+        if forwards and computed([*forwards[-1], *unit]) <= max_tokens:
+            forwards[-1] += unit
+        else:
+            forwards.append(list(unit))
+    return Layout(
+        [[position for tree in forward for position in tree] for forward in forwards],
+        sum(_length(sequences, tree) for tree in trees),
+        sum(map(computed, forwards)),
     )
 
 

@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from thumbs.config import TrainConfig
+from thumbs.core.reward_shift import RewardShift
 from thumbs.data.plan import Batch
 from thumbs.errors import Interrupted
 from thumbs.files import sync
@@ -31,6 +33,7 @@ from thumbs.train.optim import (
     restore_optimizer,
     set_learning_rate,
 )
+from thumbs.train.reference_sync import SyncedReference
 from thumbs.train.step import StepResult, StepSettings, TrainingData, train_step
 
 SAVE_SECONDS = 600  # between checkpoints where train.save_every is null
@@ -45,6 +48,7 @@ class Progress:
     steps_with_z0: int = 0
     last: dict[str, Any] | None = None
     z0: Z0Memory = field(default_factory=Z0Memory)
+    shift: RewardShift = field(default_factory=RewardShift)
 
 
 def train(
@@ -60,12 +64,14 @@ def train(
     resume: Checkpoint | None = None,
     evaluate: Callable[[int], None] | None = None,
     z0_check_every: int | None = None,
+    sync_every: int | None = None,
 ) -> Progress:
     """Train `scorer.model` on every batch (or `config.max_steps` of them), on every rank alike.
 
     `evaluate(step)` is called every `config.eval_every` steps. `origin` goes into checkpoints.
     `budget`: tokens of one forward; a step that runs out of memory is done again with half.
-    `z0_check_every`: see `adaptive_z0`; None estimates z0 on every step.
+    `z0_check_every`: see `adaptive_z0`; None estimates z0 on every step. `sync_every`: see
+    `reference_sync`; None keeps the reference.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint saved.
@@ -79,9 +85,16 @@ def train(
     }
     optimizer = build_optimizer(scorer.model, config)
     is_first = settings.ranks.rank == 0  # which alone writes
+    synced = None
+    if sync_every is not None:
+        batches = [batch for _, batch in schedule]
+        synced = SyncedReference(batches, data.rows, data.reference, sync_every)
+        data = replace(data, reference=synced)
     progress = Progress()
     if resume is not None:
         progress = _restore(scorer, optimizer, resume)
+        if synced is not None:
+            synced.restore(progress.step, resume.optimizer)
     if is_first:
         keep_metrics_until(run.metrics, progress.step)
     scorer.model.train(config.gradient_checkpointing)  # dropout is 0 either way
@@ -97,11 +110,19 @@ def train(
             started = time.perf_counter()
             rate = learning_rate(step, len(schedule), config)
             set_learning_rate(optimizer, rate)
-            take = functools.partial(train_step, scorer, optimizer, step=step, stop=stop)
+            if synced is not None:
+                synced.before(step, scorer, budget)
+            shift = progress.shift.value
+            take = functools.partial(
+                train_step, scorer, optimizer, step=step, shift=shift, stop=stop
+            )
             one_step = functools.partial(
                 _step_that_fits, take, data=data, settings=settings, budget=budget, step=step
             )
             result, progress.z0 = step_adaptively(one_step, batch, progress.z0, z0_check_every)
+            progress.shift = progress.shift.after(
+                result.reward_desirable, result.reward_undesirable
+            )
             seconds = time.perf_counter() - started
             timing = {"epoch": epoch, "learning_rate": rate, "seconds": seconds}
             numbers = _count(progress, result, timing | {"micro_batch_tokens": budget.tokens})
@@ -116,7 +137,8 @@ def train(
             stopping = stop.came if settings.ranks.count == 1 else result.stopping
             if is_first and (due or at_end or stopping):
                 now = with_micro_batch_tokens(origin, budget.tokens)
-                _save(scorer, optimizer, progress, run, config, now)
+                more = synced.tensors() if synced is not None else {}
+                _save(scorer, optimizer, more, progress, run, config, now)
                 saved_at = time.monotonic()
             if stopping:
                 raise Interrupted(f"stopped after step {progress.step} of {len(schedule)}")
@@ -180,6 +202,7 @@ def _show(bar: Bar, result: StepResult, seconds: float) -> None:
 def _save(
     scorer: Scorer,
     optimizer: torch.optim.Optimizer,
+    more: Mapping[str, Tensor],
     progress: Progress,
     run: RunDir,
     config: TrainConfig,
@@ -187,11 +210,13 @@ def _save(
 ) -> None:
     policy = {n: p.detach() for n, p in scorer.model.named_parameters() if p.requires_grad}
     tensors = optimizer_tensors(scorer.model, optimizer) | {"rng/torch": torch.get_rng_state()}
+    tensors |= more
     state = {
         "clamped": progress.clamped,
         "steps_with_z0": progress.steps_with_z0,
         "last": progress.last,
         "z0": asdict(progress.z0),
+        "shift": asdict(progress.shift),
     }
     checkpoint = Checkpoint(progress.step, policy, tensors, state, origin)
     sync(run.metrics)  # the lines up to this step must not be lost where the checkpoint is not
@@ -207,4 +232,5 @@ def _restore(scorer: Scorer, optimizer: torch.optim.Optimizer, checkpoint: Check
     torch.set_rng_state(checkpoint.optimizer["rng/torch"])
     state = dict(checkpoint.state)
     z0 = read_memory(state.pop("z0")) if "z0" in state else Z0Memory()
-    return Progress(checkpoint.step, **state, z0=z0)
+    shift = RewardShift(**state.pop("shift", {}))
+    return Progress(checkpoint.step, **state, z0=z0, shift=shift)

@@ -43,12 +43,15 @@ class Share:
     mismatched: tuple[tuple[int, tuple[int, int]], ...]
 
 
-def divide(batch: Batch, rows: Sequence[Row], num_ranks: int) -> list[Share]:
+def divide(
+    batch: Batch, rows: Sequence[Row], num_ranks: int, *, whole_prompts: bool = False
+) -> list[Share]:
     """The share of every rank, about equal in tokens; each rank has a row if there are enough.
 
     Rows of one prompt, and the pairs that put other answers after it, stay together, so that the
     prompt is computed once; what exceeds a rank's fair number of rows is cut off. The largest part
-    goes first, always to the rank with the fewest tokens.
+    goes first, always to the rank with the fewest tokens. whole_prompts: nothing is cut off, so a
+    rank may be left without a row.
     """
     answers: dict[int, list[int]] = {row: [] for row in batch.rows}
     for group in batch.groups:
@@ -57,7 +60,7 @@ def divide(batch: Batch, rows: Sequence[Row], num_ranks: int) -> list[Share]:
     by_prompt: dict[tuple[int, ...], list[int]] = {}
     for place, row in enumerate(batch.rows):
         by_prompt.setdefault(rows[row].prompt_ids, []).append(place)
-    fair = max(1, len(batch.rows) // num_ranks)
+    fair = len(batch.rows) if whole_prompts else max(1, len(batch.rows) // num_ranks)
     loads = [0] * num_ranks
     places: list[list[int]] = [[] for _ in range(num_ranks)]
     parts = [

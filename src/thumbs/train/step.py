@@ -14,6 +14,7 @@ completion.
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from thumbs.core.baseline import KLBaseline, kl_baseline, log_ratio_sums, reference_points
 from thumbs.core.logprobs import sequence_logps
-from thumbs.core.losses import LossInputs, LossTerms
+from thumbs.core.loss_inputs import LossInputs, LossTerms
+from thumbs.core.losses import clip_tokens
 from thumbs.core.metrics import accuracy_at, margin, saturation
 from thumbs.data.plan import Batch
 from thumbs.data.rows import Row
@@ -29,7 +31,6 @@ from thumbs.errors import NonFiniteError
 from thumbs.scoring.backoff import whatever_the_forwards
 from thumbs.scoring.forward import Scorer, index_prompts
 from thumbs.scoring.packed import PromptStates
-from thumbs.scoring.reference import ReferenceValues
 from thumbs.stopping import StopRequest
 from thumbs.train.gradients import clip_gradients, squared_norms, sum_gradients
 from thumbs.train.ranks import ALONE, Ranks, Share, divide
@@ -42,18 +43,31 @@ class TrainingData:
     """What a step reads: all rows of the run and the reference's values of every planned pair."""
 
     rows: Sequence[Row]
-    reference: ReferenceValues
+    reference: "PairValues"
+
+
+class PairValues(Protocol):
+    """(T,) log-probs of the reference by (row of the prompt, row of the completion)."""
+
+    def __getitem__(self, pair: tuple[int, int]) -> Tensor: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepSettings:
-    """The constants of a step; beta is for the logged rewards only."""
+    """The constants of a step; beta is for the logged rewards only.
+
+    whole_prompts: the loss compares rows of a prompt, which stay in one forward. z0_of_policy: z0
+    is the mean of log pi without the clamp at 0. token_clip: of token log-ratios in z0, nats.
+    """
 
     loss: BoundLoss
     beta: float
     max_grad_norm: float
     micro_batch_tokens: int
     dropout_seed: int | None = None  # of the adapters' dropout, drawn per step and row
+    whole_prompts: bool = False
+    z0_of_policy: bool = False
+    token_clip: tuple[float, float] | None = None
     ranks: Ranks = ALONE
 
 
@@ -92,12 +106,13 @@ def train_step(
     settings: StepSettings,
     *,
     step: int = 0,
+    shift: float = 0.0,
     stop: StopRequest | None = None,
 ) -> StepResult:
     """Estimate z0, accumulate the gradient of the batch's mean loss, clip it, step.
 
     Every rank calls this with the whole batch and returns the same numbers. Besides gradients the
-    ranks sum twice, and values are read by the host once.
+    ranks sum twice, and values are read by the host once. shift: for losses that take one.
 
     Raises:
         NonFiniteError: a loss or the gradient is not finite; the weights have not moved.
@@ -107,7 +122,7 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)  # those of the last step, or of one that did not fit
     ranks = settings.ranks
     tokens = _TokenCount()
-    shares = divide(batch, data.rows, ranks.count)
+    shares = divide(batch, data.rows, ranks.count, whole_prompts=settings.whole_prompts)
     forwards = _own_forwards(scorer, shares, batch, data, settings, tokens)
     first = None
     if len(forwards) == 1 and scorer.packs and settings.dropout_seed is None:
@@ -116,8 +131,9 @@ def train_step(
         first = _score_pairs(scorer, pairs, data, keep_prompts=True)
     after = first.prompts if first else None
     sums = _mismatched_sums(scorer, shares, batch, data, settings, tokens, after)  # (G, 3)
-    z0 = _per_row(reference_points(sums), batch)  # (B,)
-    measured = _learn(scorer, shares, batch, z0, data, settings, step, forwards, first)  # (2, B)
+    points = reference_points(sums, clamp=not settings.z0_of_policy)  # (G,)
+    whole = _Whole(batch, _per_row(points, batch), shift, step)
+    measured = _learn(scorer, shares, whole, data, settings, forwards, first)  # (2, B)
     sum_gradients([p for p in scorer.parameters() if p.requires_grad], ranks)
     trained = [p for p in scorer.parameters() if p.grad is not None]
     of_shards, of_whole = torch.split(squared_norms(trained), 1)  # (1,), (1,)
@@ -126,13 +142,16 @@ def train_step(
     norm = (reduced[-1] + of_whole[0]).sqrt()  # ()
     clip_gradients(trained, norm, settings.max_grad_norm)
     read = torch.cat([reduced[:-1], norm[None], sums.flatten()]).cpu()  # the one wait of the step
-    per_row, num_stops, grad_norm, sums = torch.split(read, [2 * len(z0), 1, 1, sums.numel()])
+    per_row, num_stops, grad_norm, sums = torch.split(
+        read, [2 * len(batch.rows), 1, 1, sums.numel()]
+    )
     losses, log_ratio = per_row.view(2, -1)  # (B,), (B,)
     rows = [data.rows[i] for i in batch.rows]
     _require_finite(losses, grad_norm, rows)
     with whatever_the_forwards():
         optimizer.step()
-    baselines = [kl_baseline(*group) for group in sums.view(-1, 3)]
+    clamp = not settings.z0_of_policy
+    baselines = [kl_baseline(*group, clamp=clamp) for group in sums.view(-1, 3)]
     result = _result(batch, baselines, rows, losses, log_ratio, settings, grad_norm, tokens)
     return replace(result, stopping=bool(num_stops))
 
@@ -164,6 +183,10 @@ def _mismatched_sums(
             pairs = [pair for _, pair in members]
             scored = _score_pairs(scorer, pairs, data, after=after)
         policy, reference = scored.policy, scored.reference
+        if settings.z0_of_policy:
+            reference = torch.zeros_like(reference)
+        if settings.token_clip is not None:
+            policy = clip_tokens(policy, reference, *settings.token_clip)
         totals = sequence_logps(policy, scored.mask), sequence_logps(reference, scored.mask)  # (C,)
         for number in sorted({number for number, _ in members}):
             counted = torch.tensor([number == other for other, _ in members])
@@ -171,22 +194,29 @@ def _mismatched_sums(
     return settings.ranks.sum(sums)
 
 
+class _Whole(NamedTuple):
+    """What is known of the whole batch before its rows are learned from; z0: (B,) nats."""
+
+    batch: Batch
+    z0: Tensor
+    shift: float
+    step: int
+
+
 def _learn(
     scorer: Scorer,
     shares: Sequence[Share],
-    batch: Batch,
-    z0: Tensor,
+    whole: _Whole,
     data: TrainingData,
     settings: StepSettings,
-    step: int,
     forwards: Sequence[Sequence[int]],
     first: "ScoredPairs | None",
 ) -> Tensor:
     """Forward and backward of this rank's rows; (2, B) float64 weighted losses and log-ratios.
 
-    Rows of other ranks are 0 in it. z0: (B,) nats. first: the only forward, where it is done.
+    Rows of other ranks are 0 in it. first: the only forward, where it is done.
     """
-    own = shares[settings.ranks.rank].places
+    own, batch, z0 = shares[settings.ranks.rank].places, whole.batch, whole.z0
     measured = torch.zeros(2, len(z0), dtype=torch.float64, device=z0.device)
     for forward in forwards:
         if not forward:
@@ -196,10 +226,10 @@ def _learn(
         places = [own[i] for i in forward]
         rows = [data.rows[batch.rows[place]] for place in places]
         index = torch.tensor(places).to(z0.device, non_blocking=True)  # (C,)
-        seeds = _dropout_seeds(settings.dropout_seed, step, rows)
+        seeds = _dropout_seeds(settings.dropout_seed, whole.step, rows)
         pairs = [(batch.rows[place], batch.rows[place]) for place in places]
         scored = first or _score_pairs(scorer, pairs, data, seeds)
-        inputs = scored.loss_inputs([row.desirable for row in rows], z0[index])
+        inputs = scored.loss_inputs([row.desirable for row in rows], z0[index], whole.shift)
         terms = settings.loss(inputs)
         weight = torch.tensor([row.weight for row in rows])  # (C,)
         weighted = weight.to(terms.losses, non_blocking=True) * terms.losses
@@ -213,18 +243,30 @@ def _learn(
 class ScoredPairs:
     """Policy and reference log-probs and the loss mask, each (C, T), of y_j after x_i.
 
-    prompts: what the prompts leave behind, where it was kept.
+    prompts: what the prompts leave behind, where it was kept. prompt_of: (C,) equal where x is one
+    prompt. values: (C, T) where there is a value head.
     """
 
     policy: Tensor
     reference: Tensor
     mask: Tensor
     prompts: PromptStates | None
+    prompt_of: Sequence[int]
+    values: Tensor | None
 
-    def loss_inputs(self, desirable: Sequence[bool], z0: Tensor) -> LossInputs:
+    def loss_inputs(self, desirable: Sequence[bool], z0: Tensor, shift: float) -> LossInputs:
         """With labels and z0, each (C,)."""
-        labels = torch.tensor(desirable).to(self.policy.device, non_blocking=True)
-        return LossInputs(self.policy, self.reference, self.mask, labels, z0)
+        device = self.policy.device
+        return LossInputs(
+            self.policy,
+            self.reference,
+            self.mask,
+            torch.tensor(desirable).to(device, non_blocking=True),
+            z0,
+            prompt=torch.tensor(self.prompt_of).to(device, non_blocking=True),
+            shift=shift,
+            values=self.values,
+        )
 
 
 def _score_pairs(
@@ -250,6 +292,8 @@ def _score_pairs(
         reference.to(policy, non_blocking=True),
         mask.to(policy.device, non_blocking=True),
         scored.prompts,
+        prompt_of,
+        scored.values,
     )
 
 
@@ -289,7 +333,7 @@ def _own_forwards(
 ) -> list[list[int]]:
     """Of each training forward of this rank, positions in its places."""
     planned = [[(batch.rows[i], batch.rows[i]) for i in share.places] for share in shares]
-    return _forwards(scorer, planned, data, settings, tokens)
+    return _forwards(scorer, planned, data, settings, tokens, whole_prompts=settings.whole_prompts)
 
 
 def _forwards(
@@ -299,6 +343,7 @@ def _forwards(
     settings: StepSettings,
     tokens: _TokenCount,
     goes_on: bool = False,
+    whole_prompts: bool = False,
 ) -> list[list[int]]:
     """Of each forward of this rank, positions in its pairs; `tokens` counts those of all ranks.
 
@@ -312,7 +357,12 @@ def _forwards(
         tokens.of_rows += sum(len(prompt) + len(completion) for prompt, completion in sequences)
         if goes_on:
             sequences = [((), completion) for _, completion in sequences]
-        layout = scorer.lay_out(sequences, max_tokens=settings.micro_batch_tokens, drops=drops)
+        layout = scorer.lay_out(
+            sequences,
+            max_tokens=settings.micro_batch_tokens,
+            drops=drops,
+            whole_prompts=whole_prompts,
+        )
         tokens.real += layout.num_tokens
         tokens.computed += layout.num_computed
         layouts.append(layout.forwards)
@@ -356,7 +406,7 @@ def _result(
         z0=sum(b.z0.item() for b in baselines) / count if has_z0 else None,
         z0_raw=sum(b.raw for b in baselines) / count if has_z0 else None,
         z0_se=baselines[0].standard_error if has_z0 and count == 1 else None,
-        clamped=sum(b.raw < 0 for b in baselines) / count if has_z0 else None,
+        clamped=sum(b.raw < b.z0.item() for b in baselines) / count if has_z0 else None,
         unmatched=batch.unmatched,
         reward_desirable=_mean(rewards[desirable]),
         reward_undesirable=_mean(rewards[~desirable]),
