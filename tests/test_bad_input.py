@@ -305,7 +305,7 @@ IMPORTS = [
     ),
     Case(
         IMPORT + " --from nobody",
-        ["--from: 'nobody' is no known tool. Allowed: halos"],
+        ["--from: 'nobody' is no known tool. Allowed: anythingllm"],
         feedback(CHOSEN, "p.jsonl"),
     ),
     Case(

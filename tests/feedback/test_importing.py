@@ -27,16 +27,42 @@ TRL = FIXTURES / "trl_unpaired_preference.jsonl"
 BYTES = train_bpe([], 261, chat_template="chatml")
 
 
-# tool, its fixture, records, desirable, edited
+# tool, its fixtures, records, desirable, edited
 IMPORTED = [
+    ("anythingllm", "anythingllm_chats.json", 2, 1, 0),
+    ("argilla", "argilla_records.jsonl", 1, 1, 0),
+    ("chainlit", "chainlit.db", 1, 0, 0),
+    ("chat-ui", "chatui_conversations.json", 1, 0, 0),
     ("halos", "halos_binary_feedback.json", 1, 1, 0),
+    ("helicone", "helicone_requests.jsonl", 1, 1, 0),
+    ("label-studio", "labelstudio_JSON.json", 1, 1, 0),
+    ("label-studio", "labelstudio_JSON_MIN.json", 1, 1, 0),
+    ("langfuse", "langfuse_traces_batch_export.jsonl", 1, 1, 0),
+    ("langsmith", "langsmith_runs.jsonl", 1, 1, 0),
+    ("librechat", "librechat_export.json", 1, 0, 0),
     ("llama-factory", "llamafactory_kto_messages.json", 1, 1, 0),
     ("llama-factory", "llamafactory_kto_sharegpt.json", 1, 1, 0),
+    ("mlflow", "mlflow_trace.json", 1, 0, 0),
     ("openai-preference", "openai_dpo.jsonl", 2, 1, 0),
+    ("openwebui", "openwebui_chat-export.json", 4, 2, 2),
     ("openwebui", "openwebui_feedback-history-export.json", 4, 2, 2),
     ("preference", "anthropic_hh.jsonl", 2, 1, 0),
     ("trl-unpaired", "trl_unpaired_preference.jsonl", 2, 1, 0),
+    ("weave", "weave_calls.jsonl", 1, 1, 0),
 ]
+# Those that no record comes out of, and what they are told.
+REFUSED = {
+    "dify_feedback_export_TRUNCATED.json": "nothing is left to import: answer that the export cut",
+    "gradio_log.csv": "on the same answer (2), vote taken back (1)",
+    "langfuse_scores_v2.json": "scores without any text. Give the traces",
+    "langfuse_scores_v3.json": "scores without any text. Give the traces",
+    "langsmith_feedback.jsonl": "feedback without any text. Give the runs",
+    "openwebui_feedback-history-export_NO_TEXT.csv": "Export JSON instead",
+    "otel_genai_log_events.jsonl": "evaluations without any text. Give the spans",
+    "phoenix_span_annotations.jsonl": "annotations without any text. Give the spans",
+    "phoenix_spans.jsonl": "spans without any annotation by a person. Give the annotations",
+    "streamlit_feedback_return.jsonl": "what the widget returned, without any text",
+}
 
 
 @pytest.mark.parametrize(("tool", "name", "num_records", "num_desirable", "num_edited"), IMPORTED)
@@ -95,10 +121,6 @@ def tokenise(records: list[Feedback], template: str | None = None) -> Sequence[R
     ).rows
 
 
-def test_every_tool_has_a_fixture() -> None:
-    assert {tool for tool, *_ in IMPORTED} == set(SOURCES)
-
-
 def test_a_folder_of_all_fixtures_is_one_feedback_file(tmp_path: Path) -> None:
     folder = tmp_path / "exports"
     for index, (_, name, *_) in enumerate(IMPORTED):
@@ -106,14 +128,16 @@ def test_a_folder_of_all_fixtures_is_one_feedback_file(tmp_path: Path) -> None:
         shutil.copyfile(FIXTURES / name, folder / f"{index}" / name)
     (folder / "notes.txt").write_text("exports of May")
     result = import_feedback([folder], tmp_path / "f.jsonl.zst")
-    assert result.source == ", ".join(SOURCES)
-    # All but Open WebUI's of the first seven hold "4" up, the three of pairs or rows "5" down as
-    # well: 6 - 1 and 3 - 1 are repeats.
+    tools = list(dict.fromkeys(tool for tool, *_ in IMPORTED))
+    assert sorted(result.source.split(", ")) == tools
+    # Many hold "4" up without a rater; both of Label Studio's one vote. Open WebUI's chat export has
+    # the votes and the edit of its feedback export, 4 records, which speaks for them.
     num_records = sum(records for _, _, records, _, _ in IMPORTED)
-    assert result.records == num_records - 5 - 2
-    assert result.dropped == {"repeated record": 7}
+    repeated = result.dropped.pop("repeated record")
+    assert result.dropped == {"vote with a later one on the same answer": 1}
+    assert result.records == num_records - repeated - 1 - 4
     assert result.skipped == {".txt file": 1}
-    assert len(list(read_feedback(tmp_path / "f.jsonl.zst"))) == num_records - 5 - 2
+    assert len(list(read_feedback(tmp_path / "f.jsonl.zst"))) == result.records
 
 
 def test_the_records_of_a_folder_do_not_depend_on_the_order_files_came_in(tmp_path: Path) -> None:
@@ -177,15 +201,16 @@ def test_a_named_tool_is_not_second_guessed(tmp_path: Path) -> None:
 
 def test_an_unknown_tool_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(FeedbackError) as caught:
-        import_feedback([HH], tmp_path / "f.jsonl", tool="dify")
+        import_feedback([HH], tmp_path / "f.jsonl", tool="difi")
     allowed = f"Allowed: {', '.join(sorted([*SOURCES, 'ms-swift']))}."
-    assert str(caught.value) == f"--from: 'dify' is no known tool. {allowed}"
+    assert str(caught.value) == f"--from: 'difi' is no known tool. {allowed}"
 
 
 def test_an_unknown_file_is_refused_with_the_keys_found(tmp_path: Path) -> None:
-    path = FIXTURES / "anythingllm_chats.json"
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"id": 1, "question": "a", "reply": "b", "stars": 5}')
     with pytest.raises(
-        FeedbackError, match=r"first entry's keys: 'id', 'prompt', 'response'.*--from"
+        FeedbackError, match=r"first entry's keys: 'id', 'question', 'reply'.*--from"
     ):
         import_feedback([path], tmp_path / "f.jsonl")
 
@@ -253,17 +278,17 @@ def test_all_real_pairs_import_but_four_empty_answers(tmp_path: Path, shared: Pa
     assert len(prompts) <= 1200
 
 
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_holds_no_text_or_no_vote_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FeedbackError) as caught:
+        import_feedback([FIXTURES / name], tmp_path / "f.jsonl")
+    assert str(caught.value).startswith(str(FIXTURES / name))
+    assert REFUSED[name] in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "f.jsonl").exists()
+
+
 @pytest.mark.shared
-def test_every_shared_fixture_imports_or_is_refused_in_one_line(
-    tmp_path: Path, shared: Path
-) -> None:
-    errors = {}
-    for path in sorted((shared / "fixtures").iterdir()):
-        try:
-            import_feedback([path], tmp_path / "f.jsonl")
-        except FeedbackError as error:
-            errors[path] = str(error)
-    imported = {path.name for path in (shared / "fixtures").iterdir() if path not in errors}
-    assert imported == {name for _, name, *_ in IMPORTED}
-    assert all(error.startswith(str(path)) for path, error in errors.items())
-    assert not any("\n" in error or "could be an export" in error for error in errors.values())
+def test_every_shared_fixture_is_here(shared: Path) -> None:
+    known = {name for _, name, *_ in IMPORTED} | REFUSED.keys()
+    assert {path.name for path in (shared / "fixtures").iterdir()} == known | {"SOURCE.txt"}

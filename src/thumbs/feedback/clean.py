@@ -24,6 +24,10 @@ BLOCKS = {
         r'\A\s*(?:<think>|<details\b[^>]*\btype="(?:reasoning|tool_calls)").*', re.DOTALL
     ),
 }
+EMPTY_ANSWER, EMPTY_PROMPT = "empty answer", "empty prompt"
+EMPTY_SIDES = (EMPTY_ANSWER, EMPTY_PROMPT)
+REPEATED = "repeated record"
+CLEAN_DROPS = (*EMPTY_SIDES, REPEATED)  # what this module leaves out, whatever the source
 
 
 @dataclass
@@ -52,7 +56,7 @@ def clean(records: Iterable[Feedback], tally: Tally) -> Iterator[Feedback]:
             continue
         key = int(content_id(record), 16)  # a number takes half the memory of its text
         if key in seen:
-            tally.dropped["repeated record"] += 1
+            tally.dropped[REPEATED] += 1
             continue
         seen.add(key)
         yield record
@@ -65,8 +69,8 @@ def empty_side(prompt: object, completion: object) -> str:
     """
     last_words = completion[-1:] if isinstance(completion, list) else completion
     if is_blank(completion) or is_blank(last_words):
-        return "empty answer"
-    return "empty prompt" if is_blank(prompt) else ""
+        return EMPTY_ANSWER
+    return EMPTY_PROMPT if is_blank(prompt) else ""
 
 
 def strip_blocks(record: Feedback, changed: Counter[str]) -> Feedback:

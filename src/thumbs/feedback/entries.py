@@ -1,7 +1,7 @@
 """The entries of a file (JSON objects, table lines), one at a time, each with its place.
 
-In: JSON lines or one JSON list, CSV or TSV, plain or packed (gzip, zstandard), or Parquet; told
-apart by the first bytes, tables of text by their names.
+In: JSON lines, one JSON list or objects one after the other, CSV or TSV, plain or packed (gzip,
+zstandard), or Parquet; told apart by the first bytes, tables of text by their names.
 Out: (place, mapping) pairs, in file order, in bounded memory. Knows nothing of what they mean.
 """
 
@@ -52,7 +52,9 @@ def read_entries(path: Path) -> Iterator[Entry]:
     elif delimiter := _delimiter_of(path):
         yield from _read_table(path, delimiter)
     elif head.startswith(b"["):
-        yield from _read_list(path)
+        yield from _read_list(path, "item")
+    elif head.partition(b"\n")[0].strip() == b"{":  # written over several lines
+        yield from _read_list(path, "")
     else:
         yield from read_lines(path)
 
@@ -133,14 +135,16 @@ def _read_table(path: Path, delimiter: str) -> Iterator[Entry]:
             raise FeedbackError(f"{place}: not UTF-8: {error.reason}. Save it as UTF-8.") from None
 
 
-def _read_list(path: Path) -> Iterator[Entry]:
+def _read_list(path: Path, prefix: str) -> Iterator[Entry]:
+    """The objects in a list (prefix "item"), or one after the other (prefix "")."""
     number = 0
     with open_bytes(path) as file:
         has_mark = file.read(3) == BYTE_ORDER_MARK
     with open_bytes(path) as file:
         file.read(3 if has_mark else 0)
         try:
-            for number, entry in enumerate(ijson.items(file, "item", use_float=True), start=1):
+            found = ijson.items(file, prefix, use_float=True, multiple_values=not prefix)
+            for number, entry in enumerate(found, start=1):
                 place = f"{path}: record {number}"
                 yield place, _require_object(entry, place)
         except (ijson.JSONError, UnicodeDecodeError) as error:

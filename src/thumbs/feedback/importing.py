@@ -78,7 +78,7 @@ def import_feedback(
         desirable=counts["desirable"],
         undesirable=counts["undesirable"],
         edited=counts["edited"],
-        dropped=dict(tally.dropped),
+        dropped={reason: count for reason, count in tally.dropped.items() if count},
         changed={name: count for name, count in tally.changed.items() if count},
         skipped=dict(listing.skipped),
     )
@@ -96,7 +96,9 @@ def _require_records(
     first = next(records, None)
     if first is None:
         names = ", ".join(map(str, sources))
-        reasons = ", ".join(f"{reason} ({count})" for reason, count in tally.dropped.items())
+        reasons = ", ".join(
+            f"{reason} ({count})" for reason, count in tally.dropped.items() if count
+        )
         raise FeedbackError(f"{names}: nothing is left to import: {reasons or 'no entries'}.")
     yield first
     yield from records

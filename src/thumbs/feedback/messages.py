@@ -19,6 +19,7 @@ TEXT_PARTS = ("text", "input_text", "output_text")
 ENDS_BEFORE_ANSWER = "entry that ends before its answer"
 NOT_THE_ASSISTANTS = "answer that is not the assistant's"
 ENDS_IN_TOOL_RESULT = "answer that ends in a tool's result"
+ANSWER_FAULTS = (ENDS_BEFORE_ANSWER, NOT_THE_ASSISTANTS, ENDS_IN_TOOL_RESULT)
 
 
 def plain_messages(raw: object, place: str, tally: Tally) -> list[Message]:

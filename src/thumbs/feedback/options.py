@@ -17,6 +17,7 @@ class ImportOptions:
         none.
     score: dotted path of the score (rows without a tool of their own).
     score_name: which of several scores, questions or annotations is the vote; "" for the only one.
+    query: what to read of a database, SQL.
     mapping: prompt, completion, label, ... to a dotted path (rows without a tool of their own).
     """
 
@@ -26,4 +27,5 @@ class ImportOptions:
     threshold: str = ""
     score: str = ""
     score_name: str = ""
+    query: str = ""
     mapping: Mapping[str, str] = field(default_factory=dict)

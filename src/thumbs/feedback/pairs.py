@@ -7,9 +7,13 @@ answers that cannot be used are counted. Knows no tool and no file.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from thumbs.feedback.clean import Tally, empty_side
-from thumbs.feedback.messages import fault_of_answer
+from thumbs.feedback.clean import EMPTY_SIDES, Tally, empty_side
+from thumbs.feedback.messages import ANSWER_FAULTS, fault_of_answer
 from thumbs.feedback.record import ABSENT_JSON, Feedback, Text, parse_record
+
+SAME_ANSWERS = "answer of a pair whose two answers are the same"
+PARTS_EARLY = "answer of a pair that parts before its last answer"
+PAIR_DROPS = (SAME_ANSWERS, PARTS_EARLY, *EMPTY_SIDES, *ANSWER_FAULTS)
 
 
 class Pair(NamedTuple):
@@ -42,8 +46,8 @@ def pair_records(pair: Pair, place: str, tally: Tally, *, source: str) -> Iterat
 def _fault_of(pair: Pair) -> str:
     """Why the two answers cannot be judged against each other, or ""."""
     if pair.chosen == pair.rejected:
-        return "answer of a pair whose two answers are the same"
+        return SAME_ANSWERS
     sides = (side for side in (pair.chosen, pair.rejected) if isinstance(side, list))
     if any(isinstance(turn, dict) and turn.get("role") == "user" for s in sides for turn in s):
-        return "answer of a pair that parts before its last answer"
+        return PARTS_EARLY
     return ""

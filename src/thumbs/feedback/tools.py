@@ -9,29 +9,53 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from thumbs.errors import FeedbackError
+from thumbs.feedback import generic
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import first_entry
 from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback, keys_found
 from thumbs.feedback.sources import (
+    anythingllm,
+    argilla,
+    chainlit,
+    chatui,
+    dify,
+    gradio,
     halos,
+    helicone,
+    labelstudio,
+    langfuse,
+    langsmith,
+    librechat,
     llamafactory,
+    mlflow,
     openai_pairs,
+    opentelemetry,
     openwebui,
+    phoenix,
     preference,
+    streamlit,
     trl_unpaired,
+    ultrafeedback,
+    weave,
+    wildfeedback,
 )
 
 
 class Source(Protocol):
     """What a file in sources/ offers.
 
+    READS: which export, which votes, in a line. DROPS: its own reasons to leave something out.
     detect: whether the first entry of a file is this tool's.
     read: the records of the files together, what is left out counted in the tally. The files of one
         tool come in one call, so that votes and the texts they are about can be joined.
     """
 
     NAME: str
+    READS: str
+
+    @property
+    def DROPS(self) -> Sequence[str]: ...
 
     def detect(self, entry: Mapping[str, Any]) -> bool: ...
 
@@ -41,10 +65,12 @@ class Source(Protocol):
 
 
 TOOLS: tuple[Source, ...] = (
-    *(halos, llamafactory, openai_pairs),
-    *(openwebui, preference, trl_unpaired),
+    *(anythingllm, argilla, chainlit, chatui, dify, gradio, halos, helicone, labelstudio),
+    *(langfuse, langsmith, librechat, llamafactory, mlflow, openai_pairs, opentelemetry),
+    *(openwebui, phoenix, preference, streamlit, trl_unpaired, ultrafeedback, weave, wildfeedback),
 )
-SOURCES = {source.NAME: source for source in TOOLS}
+SOURCES: dict[str, Source] = {source.NAME: source for source in TOOLS}
+SOURCES[generic.NAME] = generic  # chosen by --map, never by content
 # Tools whose rows are those of another one: the same keys, the same meaning, one importer.
 OTHER_NAMES = {"ms-swift": "llama-factory"}
 

@@ -15,10 +15,15 @@ from thumbs.feedback.clean import Tally, empty_side
 from thumbs.feedback.entries import read_entries
 from thumbs.feedback.messages import fault_of_answer, plain_messages
 from thumbs.feedback.options import ImportOptions
-from thumbs.feedback.pairs import Pair, pair_records
+from thumbs.feedback.pairs import PAIR_DROPS, Pair, pair_records
 from thumbs.feedback.record import Feedback, Text, keys_found, parse_record
 
 NAME = "halos"
+READS = "binary_feedback and pairwise_feedback of train/label.py; labels 1 and 0"
+UNJUDGED = "entry without a judgement"
+EQUAL = "answer of a pair with equal rewards"
+CONTRADICTED = "answer of a pair whose label contradicts its rewards"
+DROPS = (UNJUDGED, EQUAL, CONTRADICTED, *PAIR_DROPS)
 
 TYPES = ("binary_feedback", "pairwise_feedback", "scalar_feedback")
 BINARY_KEYS = ("type", "prompt", "output", "label", "reward")
@@ -44,7 +49,7 @@ def read(
             keys = PAIR_KEYS if is_pair else BINARY_KEYS
             tally.changed.update(f"key {key!r} is not used" for key in entry if key not in keys)
             if "label" not in entry:
-                tally.dropped["entry without a judgement"] += 1
+                tally.dropped[UNJUDGED] += 1
             elif is_pair:
                 yield from _pair_records(entry, place, tally)
             else:
@@ -69,10 +74,10 @@ def _pair_records(entry: dict[str, Any], place: str, tally: Tally) -> Iterator[F
     reward_a, reward_b = (_reward_of(entry, key, place) for key in ("reward_A", "reward_B"))
     if reward_a is not None and reward_b is not None:
         if reward_a == reward_b:
-            tally.dropped["answer of a pair with equal rewards"] += 2
+            tally.dropped[EQUAL] += 2
             return
         if (reward_a > reward_b) != bool(label):
-            tally.dropped["answer of a pair whose label contradicts its rewards"] += 2
+            tally.dropped[CONTRADICTED] += 2
             return
     scores = _text(reward_a), _text(reward_b)
     pair = Pair(prompt, a, b, scores) if label else Pair(prompt, b, a, scores[::-1])

@@ -15,9 +15,10 @@ from typing import Any
 import orjson
 
 from thumbs.errors import FeedbackError, shown
-from thumbs.feedback.clean import Tally, empty_side
+from thumbs.feedback.clean import EMPTY_SIDES, Tally, empty_side
 from thumbs.feedback.entries import read_entries
 from thumbs.feedback.messages import (
+    ANSWER_FAULTS,
     ENDS_BEFORE_ANSWER,
     fault_of_answer,
     plain_messages,
@@ -29,6 +30,11 @@ from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback, Message, keys_found, parse_record
 
 NAME = "llama-factory"
+READS = "KTO rows (kto_tag or label) in ShareGPT, OpenAI or Alpaca form; ms-swift's"
+UNJUDGED = "entry without a judgement"
+WITH_MEDIA = "entry with images, videos or audio"
+UNREADABLE_CALL = "entry with a tool call that is not JSON with a name"
+DROPS = (UNJUDGED, WITH_MEDIA, UNREADABLE_CALL, *EMPTY_SIDES, *ANSWER_FAULTS)
 
 TURN_KEYS = ("conversations", "messages")
 LABEL_KEYS = ("kto_tag", "label")
@@ -75,10 +81,10 @@ def _row_of(entry: dict[str, Any], place: str, tally: Tally) -> dict[str, Any] |
     """Prompt, completion, label and tools of a row, or the reason to leave it out."""
     label_key = _only_key(entry, LABEL_KEYS, place)
     if not label_key:
-        return "entry without a judgement"
+        return UNJUDGED
     label = require_bool(entry, label_key, place)
     if any(entry.get(key) for key in MEDIA_KEYS):
-        return "entry with images, videos or audio"
+        return WITH_MEDIA
     messages = _messages_of(entry, place, tally)
     if isinstance(messages, str):
         return messages
@@ -139,7 +145,7 @@ def _with_our_roles(turns: list[Message], place: str) -> list[Message] | str:
             continue
         called = _call_message(turn["content"])
         if called is None:
-            return "entry with a tool call that is not JSON with a name"
+            return UNREADABLE_CALL
         if messages and messages[-1]["role"] == "assistant":
             last = messages.pop()
             words = "\n".join(filter(None, (last["content"], called["content"])))

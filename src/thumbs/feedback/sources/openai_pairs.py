@@ -14,10 +14,13 @@ from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import read_entries
 from thumbs.feedback.messages import plain_messages, tools_text
 from thumbs.feedback.options import ImportOptions
-from thumbs.feedback.pairs import Pair, pair_records
+from thumbs.feedback.pairs import PAIR_DROPS, Pair, pair_records
 from thumbs.feedback.record import Feedback
 
 NAME = "openai-preference"
+READS = "preference fine-tuning file: input, preferred_output, non_preferred_output"
+UNJUDGED = "entry without a judgement"
+DROPS = (UNJUDGED, *PAIR_DROPS)
 
 ANSWERS = ("preferred_output", "non_preferred_output")
 KEYS = ("input", *ANSWERS)
@@ -43,7 +46,7 @@ def read(
             unused += [f"input.{key}" for key in given if key not in INPUT_KEYS]
             tally.changed.update(f"key {key!r} is not used" for key in unused)
             if not entry.keys() >= set(ANSWERS):
-                tally.dropped["entry without a judgement"] += 1
+                tally.dropped[UNJUDGED] += 1
                 continue
             prompt = plain_messages(given.get("messages"), f'{place}: "input.messages"', tally)
             preferred, other = (

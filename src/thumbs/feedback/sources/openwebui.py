@@ -10,6 +10,7 @@ ids only, since an export repeats a chat for each of its votes.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +18,30 @@ from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally, strip_text
 from thumbs.feedback.entries import read_entries
 from thumbs.feedback.options import ImportOptions
+from thumbs.feedback.provider_json import parsed
 from thumbs.feedback.record import Feedback, Message
+from thumbs.feedback.sqlite import SQLITE_TABLES, is_sqlite, read_sqlite, sqlite_tables
 from thumbs.feedback.utc import utc_text
 
 NAME = "openwebui"
+READS = "feedback export and chat export as JSON, webui.db; rating 1 or -1, edited answers"
 EDIT_SOURCE = f"{NAME}:edit"
+
+LATER = "vote with a later one on the same answer"
+NO_SNAPSHOT = "vote without a snapshot of its chat"
+NOT_IN_SNAPSHOT = "vote on a message that is not in its snapshot"
+EDIT_STANDS = "vote on an edited answer, for which its edit stands"
+TAKEN_BACK = "vote taken back, or a draw"
+EDITED = "vote on an edited answer: which text it meant is unknown"
+NOT_AN_ANSWER = "vote on a message that is not an answer"
+WITH_ERROR = "answer with an error"
+UNFINISHED = "unfinished answer"
+WITHOUT_PROMPT = "answer without a prompt"
+BROKEN = "answer whose thread is broken"
+DROPS = (
+    *(LATER, NO_SNAPSHOT, NOT_IN_SNAPSHOT, EDIT_STANDS, TAKEN_BACK),
+    *(EDITED, NOT_AN_ANSWER, WITH_ERROR, UNFINISHED, WITHOUT_PROMPT, BROKEN),
+)
 
 LABELS = {"1": True, "-1": False}
 NO_VOTE = ("", "0")  # taken back, or a draw between two models
@@ -30,6 +50,11 @@ TEXT_BLOCKS = ("text", "input_text", "output_text")
 MACHINE_BLOCKS = {
     "reasoning": "reasoning block stripped",
     "tool_calls": "tool-call block stripped",
+}
+
+QUERIES = {
+    "feedback": "SELECT * FROM feedback WHERE type = 'rating'",
+    "chat": "SELECT id, user_id, chat, created_at, updated_at FROM chat",
 }
 
 Node = Mapping[str, Any]  # a message of the tree
@@ -65,9 +90,15 @@ class Latest:
 
 
 def detect(entry: Mapping[str, Any]) -> bool:
-    """Whether the first entry of a file is a vote of this export, or a line of its CSV form."""
+    """Whether the first entry is a vote, a line of the CSV form, a chat, or the database."""
     data, meta = _mapping(entry.get("data")), _mapping(entry.get("meta"))
-    return entry.keys() >= CSV_COLUMNS or ("rating" in data and "message_id" in meta)
+    tables = _mapping(entry.get(SQLITE_TABLES))
+    if "snapshot" in tables.get("feedback", ()) or {"chat", "user_id"} <= set(
+        tables.get("chat", ())
+    ):
+        return True
+    is_vote = entry.keys() >= CSV_COLUMNS or ("rating" in data and "message_id" in meta)
+    return is_vote or _is_chat(entry)
 
 
 def read(paths: Sequence[Path], tally: Tally, *, options: ImportOptions) -> Iterator[Feedback]:
@@ -80,7 +111,8 @@ def read(paths: Sequence[Path], tally: Tally, *, options: ImportOptions) -> Iter
     for vote in _read_votes(paths):
         _note_latest(latest, vote)
     for vote in _read_votes(paths):
-        yield from _own_record(vote, latest, tally, edits=options.edits)
+        if vote.answer[1]:
+            yield from _own_record(vote, latest, tally, edits=options.edits)
         for message_id, node in vote.nodes.items():
             answer = (vote.answer[0], message_id)
             if options.edits and _is_edited(node) and latest.edits[answer] == vote.order:
@@ -96,9 +128,29 @@ def _read_votes(paths: Sequence[Path]) -> Iterator[Vote]:
             finding = "the CSV form of Open WebUI's feedback export holds votes without any text."
             export = "Export JSON instead: Admin > Evaluations > Feedbacks"
             raise FeedbackError(f"{path}: {finding} {export} (feedback-history-export-*.json).")
-        for place, entry in read_entries(path):
+        for place, entry in _entries(path):
             number += 1
             yield _vote_of(place, entry, number)
+
+
+def _entries(path: Path) -> Iterator[tuple[str, Node]]:
+    """Votes as the feedback export has them; a chat alone is the snapshot of no vote."""
+    if is_sqlite(path):
+        tables = sqlite_tables(path)
+        queries = [query for table, query in QUERIES.items() if table in tables]
+        parts = [read_sqlite(path, query) for query in queries]
+    else:
+        parts = [read_entries(path)]
+    for place, entry in chain.from_iterable(parts):
+        entry = {key: parsed(value) for key, value in entry.items()}
+        if _is_chat(entry):
+            entry = {**entry, "meta": {"chat_id": entry.get("id")}, "snapshot": {"chat": entry}}
+        yield place, entry
+
+
+def _is_chat(entry: Node) -> bool:
+    chat = _mapping(parsed(entry.get("chat")))
+    return "history" in chat and "snapshot" not in entry
 
 
 def _vote_of(place: str, entry: Node, number: int) -> Vote:
@@ -111,7 +163,10 @@ def _vote_of(place: str, entry: Node, number: int) -> Vote:
     return Vote(
         place=place,
         order=(float(time) if isinstance(time, int | float) else 0.0, number),
-        answer=(str(meta.get("chat_id") or record.get("id") or ""), str(meta.get("message_id"))),
+        answer=(
+            str(meta.get("chat_id") or record.get("id") or ""),
+            str(meta.get("message_id") or ("" if _is_chat(entry) or "chat" in entry else None)),
+        ),
         rater=rater,
         time=time,
         data=_mapping(entry.get("data")),
@@ -122,9 +177,10 @@ def _vote_of(place: str, entry: Node, number: int) -> Vote:
 
 
 def _note_latest(latest: Latest, vote: Vote) -> None:
-    key = (vote.answer, vote.rater)
-    latest.votes[key] = max(vote.order, latest.votes.get(key, vote.order))
-    latest.voted.add(vote.answer)
+    if vote.answer[1]:
+        key = (vote.answer, vote.rater)
+        latest.votes[key] = max(vote.order, latest.votes.get(key, vote.order))
+        latest.voted.add(vote.answer)
     for message_id, node in vote.nodes.items():
         answer = (vote.answer[0], message_id)
         if _is_edited(node):
@@ -136,13 +192,13 @@ def _note_latest(latest: Latest, vote: Vote) -> None:
 def _own_record(vote: Vote, latest: Latest, tally: Tally, *, edits: bool) -> Iterator[Feedback]:
     """The record of the entry's own vote, if that is the last word on its answer."""
     if latest.votes[vote.answer, vote.rater] != vote.order:
-        tally.dropped["vote with a later one on the same answer"] += 1
+        tally.dropped[LATER] += 1
     elif not vote.nodes:
-        tally.dropped["vote without a snapshot of its chat"] += 1
+        tally.dropped[NO_SNAPSHOT] += 1
     elif vote.answer[1] not in vote.nodes:
-        tally.dropped["vote on a message that is not in its snapshot"] += 1
+        tally.dropped[NOT_IN_SNAPSHOT] += 1
     elif edits and vote.answer in latest.edits:
-        tally.dropped["vote on an edited answer, for which its edit stands"] += 1
+        tally.dropped[EDIT_STANDS] += 1
     else:
         node = vote.nodes[vote.answer[1]]
         yield from _rated_record(vote, node, vote.data, vote.rater, vote.time, tally)
@@ -154,7 +210,7 @@ def _kept_record(
     """The record of a vote kept at a message that has no entry of its own."""
     node = vote.nodes[answer[1]]
     if edits and answer in latest.edits:
-        tally.dropped["vote on an edited answer, for which its edit stands"] += 1
+        tally.dropped[EDIT_STANDS] += 1
         return
     annotation, time = _mapping(node.get("annotation")), node.get("timestamp")
     yield from _rated_record(vote, node, annotation, vote.owner, time, tally)
@@ -165,13 +221,13 @@ def _rated_record(
 ) -> Iterator[Feedback]:
     score = _score_of(data.get("rating"))
     if score in NO_VOTE:
-        tally.dropped["vote taken back, or a draw"] += 1
+        tally.dropped[TAKEN_BACK] += 1
         return
     if score not in LABELS:
         finding = f"rating must be 1 or -1 (0 and null: no vote), but is {data.get('rating')!r}"
         raise FeedbackError(f"{vote.place}: message {node.get('id')!r}: {finding}.")
     if _is_edited(node):
-        tally.dropped["vote on an edited answer: which text it meant is unknown"] += 1
+        tally.dropped[EDITED] += 1
         return
     record = _plain_record(vote, node, time, tally)
     if record is None:
@@ -225,15 +281,15 @@ def _plain_record(vote: Vote, node: Node, time: object, tally: Tally) -> Feedbac
 def _fault_of(node: Node, prompt: list[Node]) -> str:
     """Why the answer cannot be used, or ""."""
     if node.get("role") != "assistant":
-        return "vote on a message that is not an answer"
+        return NOT_AN_ANSWER
     if node.get("error"):
-        return "answer with an error"
+        return WITH_ERROR
     if node.get("done") is False:
-        return "unfinished answer"
+        return UNFINISHED
     if not prompt:
-        return "answer without a prompt"
+        return WITHOUT_PROMPT
     is_whole = all(turn.get("role") in ROLES for turn in prompt)
-    return "" if is_whole else "answer whose thread is broken"
+    return "" if is_whole else BROKEN
 
 
 def _prompt_of(vote: Vote, node: Node) -> list[Node]:

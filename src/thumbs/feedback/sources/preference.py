@@ -15,13 +15,15 @@ from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import read_entries
 from thumbs.feedback.options import ImportOptions
-from thumbs.feedback.pairs import Pair, pair_records
+from thumbs.feedback.pairs import PAIR_DROPS, Pair, pair_records
 from thumbs.feedback.record import Feedback, Message
 
 NAME = "preference"
+READS = "chosen and rejected (TRL, prompt given or implicit; Anthropic HH transcripts)"
 
 KEYS = ("prompt", "chosen", "rejected")
 NO_COMMON_PROMPT = "answer of a pair without a common prompt"
+DROPS = (NO_COMMON_PROMPT, *PAIR_DROPS)
 HH_TURN = re.compile(r"\n\n(Human|Assistant):")
 HH_ANSWER = "\n\nAssistant:"
 HH_ROLES = {"Human": "user", "Assistant": "assistant"}

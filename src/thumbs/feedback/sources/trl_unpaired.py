@@ -9,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from thumbs.feedback.clean import Tally, empty_side
+from thumbs.feedback.clean import EMPTY_SIDES, Tally, empty_side
 from thumbs.feedback.entries import read_entries
 from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback, parse_record
 
 NAME = "trl-unpaired"
+READS = "prompt, completion, label; any key of a feedback file"
+DROPS = EMPTY_SIDES
 
 
 def detect(entry: Mapping[str, Any]) -> bool:
