@@ -143,7 +143,10 @@ def demo(
 @app.command("import")
 def import_(
     sources: Annotated[
-        list[Path], typer.Argument(help="Exports of one or several tools, or folders of them.")
+        list[str],
+        typer.Argument(
+            help="Exports: files, folders, patterns, .zip, - (stdin), a database's URL."
+        ),
     ],
     out: Annotated[
         Path,
@@ -152,6 +155,12 @@ def import_(
     tool: Annotated[
         str | None, typer.Option("--from", help="The tool; default: recognised by content.")
     ] = None,
+    map_: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="Where things stand in any log: prompt=path.to.field."),
+    ] = None,
+    score: Annotated[str, typer.Option(help="Path of a score, to go with --threshold.")] = "",
+    query: Annotated[str, typer.Option(help="What to read of a database: one SELECT.")] = "",
     up: Annotated[
         list[str] | None, typer.Option(help="A vote that is desirable (repeatable).")
     ] = None,
@@ -171,6 +180,7 @@ def import_(
 ) -> None:
     """Any export to a feedback file; what is left out is counted by reason."""
     from thumbs.feedback.importing import import_feedback
+    from thumbs.feedback.intake import gathered
     from thumbs.feedback.options import ImportOptions
 
     options = ImportOptions(
@@ -178,9 +188,13 @@ def import_(
         up=tuple(up or ()),
         down=tuple(down or ()),
         threshold=threshold,
+        score=score,
         score_name=score_name,
+        query=query,
+        mapping=_mapping_of(map_ or ()),
     )
-    result = import_feedback(sources, out, tool=tool, options=options)
+    with gathered(sources, options) as paths:
+        result = import_feedback(paths, out, tool=tool, options=options)
     if json:
         _print_json(
             {
@@ -205,6 +219,16 @@ def import_(
     for title, counts in parts.items():
         for reason, count in counts.items():
             out_console.print(f"{title}: {reason} {count:,}", markup=False)
+
+
+def _mapping_of(pairs: Sequence[str]) -> dict[str, str]:
+    found = dict[str, str]()
+    for pair in pairs:
+        key, sign, path = pair.partition("=")
+        if not sign or not key.strip() or not path.strip():
+            raise ConfigError(f"--map {pair}: is not of the form prompt=path.to.field")
+        found[key.strip()] = path.strip()
+    return found
 
 
 @app.command()

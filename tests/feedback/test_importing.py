@@ -130,8 +130,8 @@ def test_a_folder_of_all_fixtures_is_one_feedback_file(tmp_path: Path) -> None:
     result = import_feedback([folder], tmp_path / "f.jsonl.zst")
     tools = list(dict.fromkeys(tool for tool, *_ in IMPORTED))
     assert sorted(result.source.split(", ")) == tools
-    # Many hold "4" up without a rater; both of Label Studio's one vote. Open WebUI's chat export has
-    # the votes and the edit of its feedback export, 4 records, which speaks for them.
+    # Many hold "4" up without a rater; both of Label Studio's one vote. Open WebUI's chat export
+    # has the votes and the edit of its feedback export, 4 records, which speaks for them.
     num_records = sum(records for _, _, records, _, _ in IMPORTED)
     repeated = result.dropped.pop("repeated record")
     assert result.dropped == {"vote with a later one on the same answer": 1}

@@ -7,10 +7,11 @@ Out: (place, mapping) pairs, in file order, in bounded memory. Knows nothing of 
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ijson
 import orjson
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 
 from thumbs.errors import FeedbackError, shown
 from thumbs.feedback.packed import open_bytes
-from thumbs.feedback.sqlite import SQLITE_TABLES, is_sqlite, sqlite_tables
+from thumbs.feedback.sqlite import SQLITE_TABLES, is_sqlite, require_own_file, sqlite_tables
 
 Entry = tuple[str, dict[str, Any]]  # its place, what it holds
 
@@ -32,6 +33,7 @@ ENTRY_ENDINGS = (".json", ".jsonl", ".ndjson", ".parquet")
 PACKED_ENDINGS = (".gz", ".zst")
 TABLE_ENDINGS = {".csv": ",", ".tsv": "\t"}
 LARGEST_CELL = 1 << 28  # characters; csv's own limit is 128 KiB, less than a long chat
+LONGEST_LINE = 1 << 28  # bytes; no record of a chat is near it
 PARQUET_BATCH = 1024  # table lines held at a time
 
 
@@ -62,16 +64,28 @@ def read_entries(path: Path) -> Iterator[Entry]:
 def read_lines(path: Path) -> Iterator[Entry]:
     """The object on every line that is not blank."""
     with open_bytes(path) as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(_lines(file, path), start=1):
             content = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
             if not content.isspace():
                 yield f"{path}:{number}", _parse_line(content, f"{path}:{number}")
+
+
+def _lines(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    for number in itertools.count(1):
+        line = file.readline(LONGEST_LINE + 1)
+        if not line:
+            return
+        if len(line) > LONGEST_LINE:
+            finding = f"a line of more than {LONGEST_LINE:,} bytes"
+            raise FeedbackError(f"{path}:{number}: {finding}. Write one record per line.")
+        yield line
 
 
 def read_parquet(path: Path) -> Iterator[Entry]:
     """Every line of a Parquet table, its row groups read in pieces."""
     with open_bytes(path):
         pass  # missing files and folders are refused in one way
+    require_own_file(path, "Parquet file")
     try:
         with pq.ParquetFile(path) as table:
             number = 0

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+import orjson
+
 from thumbs.errors import FeedbackError
+from thumbs.feedback import generic
 from thumbs.feedback.clean import Tally, clean
 from thumbs.feedback.file import require_feedback_name, write_feedback
+from thumbs.feedback.generic import require_mapping
 from thumbs.feedback.listing import list_files
 from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback
@@ -62,13 +66,16 @@ def import_feedback(
             and some are messages, or nothing is left.
     """
     _refuse_overwriting(sources, out)
+    if options.mapping or options.score:
+        require_mapping(options)
+        tool = tool or generic.NAME
     require_feedback_name(out)
     require_writable_file(out)
     listing = list_files(sources, tool)
     files = listing.files
     _refuse_overwriting(chain.from_iterable(files.values()), out)
     tally, counts = Tally(), Counter[str]()
-    read = (SOURCES[name].read(paths, tally, options=options) for name, paths in files.items())
+    read = (_read(name, paths, tally, options) for name, paths in files.items())
     kept = _require_records(clean(chain.from_iterable(read), tally), sources, tally)
     kept = _require_same_kind(kept, files, options=options)
     num_records = write_feedback(out, _counted(kept, counts))
@@ -82,6 +89,19 @@ def import_feedback(
         changed={name: count for name, count in tally.changed.items() if count},
         skipped=dict(listing.skipped),
     )
+
+
+def _read(
+    name: str, paths: Sequence[Path], tally: Tally, options: ImportOptions
+) -> Iterator[Feedback]:
+    """The records of a tool's files; what no Python value can hold is an error like any other."""
+    try:
+        yield from SOURCES[name].read(paths, tally, options=options)
+    except (RecursionError, orjson.JSONEncodeError, UnicodeError, OverflowError) as error:
+        where = ", ".join(map(str, paths))
+        reason = " ".join(str(error).split())[:200]
+        finding = f"an entry is nested too deeply, or holds what no feedback file can ({reason})"
+        raise FeedbackError(f"{where}: {finding}. Leave it out.") from None
 
 
 def _refuse_overwriting(sources: Iterable[Path], out: Path) -> None:

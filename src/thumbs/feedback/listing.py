@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from thumbs.errors import FeedbackError
+from thumbs.feedback.archive import archive_of, is_archive, member_paths
 from thumbs.feedback.entries import PACKED_ENDINGS, TABLE_ENDINGS, first_entry, holds_entries
 from thumbs.feedback.sqlite import is_sqlite
 from thumbs.feedback.tools import find_source, sources_of
@@ -27,16 +28,17 @@ class Listing:
 def list_files(sources: Sequence[Path], tool: str | None = None) -> Listing:
     """Find every file to import and recognise it, unless `tool` says what all of them are.
 
-    A folder is read with the folders in it, sorted by name whatever the machine's language. What
-    is hidden (a dot first) is not looked at, links to folders are not followed, files of other
-    kinds are skipped; JSON or Parquet that no tool knows is an error, as it may be feedback.
+    A folder, or a zip archive, is read with the folders in it, sorted by name whatever the
+    machine's language. What is hidden (a dot first) is not looked at, links to folders are not
+    followed, files of other kinds are skipped; JSON or Parquet that no tool knows is an error, as
+    it may be feedback.
 
     Raises:
         FeedbackError: a file is unknown, a folder cannot be read or holds nothing to import.
     """
     listing = Listing()
     for source in sources:
-        if source.is_dir():
+        if source.is_dir() or is_archive(source):
             _list_folder(source, tool, listing)
         else:
             listing.files.setdefault(find_source(source, tool).NAME, []).append(source)
@@ -46,7 +48,8 @@ def list_files(sources: Sequence[Path], tool: str | None = None) -> Listing:
 def _list_folder(folder: Path, tool: str | None, listing: Listing) -> None:
     skipped: Counter[str] = Counter()
     num_files = 0
-    for path in sorted(_walk(folder), key=lambda path: path.relative_to(folder).parts):
+    inside = member_paths(folder, skipped) if folder.is_file() else list(_walk(folder))
+    for path in sorted(inside, key=lambda path: path.relative_to(folder).parts):
         kind = _other_kind(path)
         if kind:
             skipped[kind] += 1
@@ -60,7 +63,8 @@ def _list_folder(folder: Path, tool: str | None, listing: Listing) -> None:
         num_files += 1
     if not num_files:
         found = ", ".join(f"{kind} ({count})" for kind, count in skipped.items())
-        finding = f"no file to import in this folder; found: {found or 'nothing'}"
+        kind = "archive" if folder.is_file() else "folder"
+        finding = f"no file to import in this {kind}; found: {found or 'nothing'}"
         raise FeedbackError(f"{folder}: {finding}.")
     listing.skipped.update(skipped)
 
@@ -79,7 +83,7 @@ def _other_kind(path: Path) -> str:
 
     A table or database counts as read where a tool knows it, be it to refuse it.
     """
-    if not path.is_file():
+    if not path.is_file() and archive_of(path) is None:
         return "link to nothing, or no regular file"
     if holds_entries(path) or (_is_table(path) and sources_of(first_entry(path))):
         return ""

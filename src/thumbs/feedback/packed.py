@@ -1,20 +1,21 @@
 """The bytes of a file, unpacked as they are read if it is packed with gzip or zstandard.
 
-In: a path. Out: an open file, told apart by its first bytes, whatever its name. Memory does not
-grow with the file. Knows nothing of what the bytes mean.
+In: a path, be it of a member of a zip archive. Out: an open file, told apart by its first bytes,
+whatever its name. Memory does not grow with the file. Knows nothing of what the bytes mean.
 """
 
 import gzip
 import io
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
 import zstandard
 
 from thumbs.errors import FeedbackError
+from thumbs.feedback.archive import archive_of, is_archive, open_member
 
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -31,8 +32,9 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         FeedbackError: the file cannot be read, or is cut or damaged; also while the block reads.
     """
+    head = b""
     try:
-        with path.open("rb") as raw:
+        with _raw(path) as raw:
             head = raw.read(4)
             raw.seek(0)
             if head.startswith(GZIP_MAGIC):
@@ -53,6 +55,17 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
         raise FeedbackError(f"{path}: {finding}") from None
     except OSError as error:
         raise FeedbackError(f"{path}: cannot be read: {error.strerror}.") from None
+
+
+def _raw(path: Path) -> AbstractContextManager[IO[bytes]]:
+    """The bytes of a file, or of ARCHIVE/MEMBER."""
+    try:
+        return path.open("rb")
+    except NotADirectoryError:
+        archive = archive_of(path)
+        if archive is None or not is_archive(archive):
+            raise FileNotFoundError from None
+        return open_member(path, archive)
 
 
 class _ZstdReader(io.RawIOBase):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from thumbs.errors import FeedbackError
+from thumbs.feedback.archive import archive_of
 from thumbs.feedback.packed import open_bytes
 
 SQLITE_MAGIC = b"SQLite format 3\x00"
@@ -54,8 +55,19 @@ def read_sqlite(
             yield f"{path}: line {number}", dict(zip(names, line, strict=True))
 
 
+def require_own_file(path: Path, kind: str) -> None:
+    """Refuse what lies inside of an archive: it is read here and there, not from start to end.
+
+    Raises:
+        FeedbackError: it does.
+    """
+    if archive_of(path) is not None:
+        raise FeedbackError(f"{path}: a {kind} in an archive. Unpack it first, and name the file.")
+
+
 @contextmanager
 def _connected(path: Path) -> Iterator[sqlite3.Connection]:
+    require_own_file(path, "database")
     uri = f"{path.resolve().as_uri()}?mode=ro"
     try:
         with closing(sqlite3.connect(uri, uri=True)) as connection:

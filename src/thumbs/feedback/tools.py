@@ -71,6 +71,11 @@ TOOLS: tuple[Source, ...] = (
 )
 SOURCES: dict[str, Source] = {source.NAME: source for source in TOOLS}
 SOURCES[generic.NAME] = generic  # chosen by --map, never by content
+GUESSES = {
+    "prompt": ("prompt", "question", "input", "query", "instruction", "user_message"),
+    "completion": ("completion", "response", "answer", "output", "reply", "bot_message"),
+    "label": ("label", "rating", "feedback", "thumb", "vote", "score", "stars", "like"),
+}
 # Tools whose rows are those of another one: the same keys, the same meaning, one importer.
 OTHER_NAMES = {"ms-swift": "llama-factory"}
 
@@ -95,7 +100,7 @@ def find_source(path: Path, tool: str | None = None) -> Source:
         names = ", ".join(source.NAME for source in found)
         finding = f"could be an export of each of {names}; its first entry's keys: {keys}"
         raise FeedbackError(f"{path}: {finding}. Name one with --from.")
-    advice = f"Known tools: {_known_names()}. Name one with --from if this file is one of theirs"
+    advice = f"Say where things stand ({_map_example(entry)}), or name the tool with --from"
     raise FeedbackError(
         f"{path}: no known tool's export; its first entry's keys: {keys}. {advice}."
     )
@@ -104,6 +109,15 @@ def find_source(path: Path, tool: str | None = None) -> Source:
 def sources_of(entry: Mapping[str, Any]) -> list[Source]:
     """The sources that take a first entry for theirs."""
     return [source for source in TOOLS if source.detect(entry)]
+
+
+def _map_example(entry: Mapping[str, Any]) -> str:
+    """A --map to paste, its paths guessed from the names of the keys."""
+    guesses = []
+    for key, names in GUESSES.items():
+        found = (name for name in entry if any(word in name.lower() for word in names))
+        guesses.append(f"--map {key}={next(found, 'PATH')}")
+    return " ".join(guesses)
 
 
 def _known_names() -> str:

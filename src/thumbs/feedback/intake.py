@@ -1,0 +1,64 @@
+"""What the user names as sources, as paths: patterns, standard input and database URLs too.
+
+In: the arguments of `thumbs import`. Out: paths of files, folders and archives, in their order.
+What came another way lies in a temporary folder as long as the block lasts, as some sources read
+twice.
+"""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from glob import glob, has_magic
+from pathlib import Path
+
+from thumbs.errors import FeedbackError
+from thumbs.feedback.database import copy_tables, is_url, save_query
+from thumbs.feedback.options import ImportOptions
+from thumbs.feedback.sources.chainlit import TABLES
+
+STANDARD_INPUT = "-"
+
+
+@contextmanager
+def gathered(sources: Sequence[str], options: ImportOptions) -> Iterator[list[Path]]:
+    """The paths of the sources.
+
+    Raises:
+        FeedbackError: a pattern matches nothing, standard input is empty, or a database cannot be
+            read.
+    """
+    with tempfile.TemporaryDirectory(prefix="thumbs-") as folder:
+        paths: list[Path] = []
+        for number, source in enumerate(sources):
+            spooled = Path(folder) / str(number)
+            spooled.mkdir()
+            paths += _paths_of(source, options, spooled)
+        yield paths
+
+
+def _paths_of(source: str, options: ImportOptions, spooled: Path) -> list[Path]:
+    if source == STANDARD_INPUT:
+        path = spooled / "standard-input"
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        return [path]
+    if is_url(source):
+        return [_from_database(source, options, spooled)]
+    if has_magic(source) and not Path(source).exists():
+        found = sorted(map(Path, glob(source, recursive=True)), key=lambda path: path.parts)
+        if not found:
+            raise FeedbackError(f"{source}: no file matches this pattern.")
+        return found
+    return [Path(source)]
+
+
+def _from_database(url: str, options: ImportOptions, spooled: Path) -> Path:
+    if options.query:
+        path = spooled / "query.jsonl"
+        save_query(url, options.query, path)
+        return path
+    path = spooled / "tables.db"
+    copy_tables(url, TABLES, path)
+    return path
