@@ -1,125 +1,298 @@
-"""Gradio's ChatInterface: the log of flagged messages, `.gradio/flagged/log.csv`.
+"""Gradio's logs: the thumbs of a ChatInterface (log.csv), the flags of an Interface (dataset1.csv).
 
-In: rows of a conversation (JSON), the index of the message voted on, and the vote. The header names
-five columns, but rows have four cells: the vote stands under `value`, its time under `flag`. The
-log only grows: the last row of a message counts, and an empty vote takes it back. Out: a record per
-message whose vote stands. Source: Gradio 6.31, gradio/chat_interface.py and gradio/flagging.py.
+In: of a chat, the whole conversation, the place of the answer voted on in it, and the vote; of an
+Interface, its inputs and outputs, the flag, maybe who set it. Out: a record per answer that has a
+vote. A log only grows, so the latest line about an answer counts, and an empty vote takes it back;
+a chat's log names neither user nor conversation, so an answer is known by its text and its prompt.
+
+Sources: ChatCSVLogger and CSVLogger in gradio/flagging.py of Gradio 6.31. ChatCSVLogger writes a
+header of five columns and lines of four cells: the vote stands under "value", the time under
+"flag". The browser's side gives the place of the first message of a run of messages by the
+assistant, or (5.0) of the first and the last: the vote is on the whole run. With the older pairs
+(type="tuples") it gives the number of the pair and of the side.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import orjson
+
 from thumbs.errors import FeedbackError, shown
-from thumbs.feedback.clean import Tally
+from thumbs.feedback.clean import EMPTY_ANSWER, Tally
 from thumbs.feedback.entries import read_entries
-from thumbs.feedback.labels import NEITHER, ON_THRESHOLD, Judge
-from thumbs.feedback.labels import Vote as RawVote
+from thumbs.feedback.labels import NEITHER, ON_THRESHOLD, Judge, Vote, plain_text
+from thumbs.feedback.messages import plain_messages
 from thumbs.feedback.options import ImportOptions
-from thumbs.feedback.provider_json import parsed
 from thumbs.feedback.rated import (
     LATER_VOTE,
     RECORD_DROPS,
     TAKEN_BACK,
     LastVotes,
-    mapping,
     rated_record,
-    sequence,
+    time_text,
 )
 from thumbs.feedback.record import Feedback, Message, digest
-from thumbs.feedback.utc import utc_text
 
 NAME = "gradio"
-READS = "flagged/log.csv of a ChatInterface; Like, Dislike, or values named by --up and --down"
-NOT_AN_ANSWER = "vote on a message that is not an answer"
-DROPS = (*RECORD_DROPS, LATER_VOTE, TAKEN_BACK, NOT_AN_ANSWER, NEITHER, ON_THRESHOLD)
+READS = (
+    "`log.csv` of a ChatInterface (conversation, place, vote, time); `dataset1.csv` of an "
+    "Interface (one input, one output, flag, username, time)"
+)
+NO_ANSWER = "vote on a message that is not an answer"
+OUT_OF_CHAT = "vote on a message that is not in its conversation"
+UNFINISHED = "unfinished answer"
+DROPS = (
+    *(*RECORD_DROPS, LATER_VOTE, TAKEN_BACK, NO_ANSWER, OUT_OF_CHAT, UNFINISHED),
+    *(NEITHER, ON_THRESHOLD),
+)
+
+CHAT_COLUMNS = {"conversation", "index", "value", "flag", "timestamp"}
+FLAG_COLUMNS = ("flag", "username", "timestamp")  # of an Interface, after those of its parts
+DISPLAY_KEYS = {"metadata", "options"}  # a thought's title, and replies to choose from
+LABELS = {"Like": True, "Dislike": False}
+PLACE = re.compile(r"[\[(]?\s*(\d{1,9})(?:\s*,\s*(\d{1,9}))?\s*,?\s*[\])]?")
+# What Gradio puts a ' before, so that no spreadsheet takes the cell for a formula.
+ESCAPED = re.compile(r"'(?:[=+\-@\t\n]|.*,[=+\-@\t\n])", re.DOTALL)
+
+THOUGHT = "thought or tool message left out"
+JOINED = "messages of one speaker in a row, made one message"
 
 
-class Vote(NamedTuple):
-    """A row of the log."""
+class Line(NamedTuple):
+    """A line of a log, taken apart. answer: [] where the vote is on none, and why in `fault`."""
 
     place: str
-    number: int
-    key: str
-    messages: list[Message]  # up to and with the one voted on
     value: str
-    time: str
+    time: str  # UTC, to order by
+    time_cell: str
+    rater: str
+    prompt: list[Message]
+    answer: list[Message]
+    fault: str
 
 
 def detect(entry: Mapping[str, Any]) -> bool:
-    """Whether the first entry of a file is a row of the log."""
-    return {"conversation", "index", "value", "flag", "timestamp"} <= entry.keys()
+    """Whether the first line of a table is one of a ChatInterface's log or an Interface's."""
+    is_table = all(isinstance(cell, str) for cell in entry.values())
+    return is_table and (entry.keys() == CHAT_COLUMNS or len(_parts_of(entry)) >= 2)
 
 
 def read(paths: Sequence[Path], tally: Tally, *, options: ImportOptions) -> Iterator[Feedback]:
-    """A record per message whose last vote was not taken back."""
+    """A record per answer whose latest vote stands; two passes, the first holds no text.
+
+    Raises:
+        FeedbackError: a line cannot be read, its vote is unknown, or which of an Interface's
+            columns is the prompt is open.
+    """
     last = LastVotes()
-    for vote in _votes(paths):
-        last.note(vote.key, ("", vote.number))
-    judge = Judge(options, _raw_votes(paths), "the vote")
-    for vote in _votes(paths):
-        if not last.is_last(vote.key, ("", vote.number), tally):
-            continue
-        if not vote.value:
-            tally.dropped[TAKEN_BACK] += 1
-            continue
-        label = judge.label(RawVote(vote.value, vote.messages[:-1]), vote.place, tally)
-        if label is None:
-            continue
-        *prompt, answer = vote.messages
-        if answer["role"] != "assistant":
-            tally.dropped[NOT_AN_ANSWER] += 1
-            continue
-        rest = {"score": vote.value, "source": NAME, "time": vote.time}
-        record = rated_record(prompt, [answer], label, vote.place, tally, **rest)
-        if record is not None:
-            yield record
+    for number, line in enumerate(_read_lines(paths, Tally(), options)):
+        if line.answer:
+            last.note(_key_of(line), (line.time, number))
+
+    def votes() -> Iterator[Vote]:
+        lines = enumerate(_read_lines(paths, Tally(), options))
+        return (
+            Vote(line.value, line.prompt)
+            for number, line in lines
+            if line.value and line.answer
+            if last.is_last(_key_of(line), (line.time, number), Tally())
+        )
+
+    judge = Judge(options, votes, "the vote")
+    named = {plain_text(value) for value in (*options.up, *options.down)}
+    for number, line in enumerate(_read_lines(paths, tally, options)):
+        if line.fault:
+            tally.dropped[line.fault] += 1
+        elif last.is_last(_key_of(line), (line.time, number), tally):
+            yield from _record(line, judge, named, tally)
 
 
-def _raw_votes(paths: Sequence[Path]) -> Callable[[], Iterator[RawVote]]:
-    return lambda: (RawVote(v.value, v.messages[:-1]) for v in _votes(paths) if v.value)
+def _record(line: Line, judge: Judge, named: set[str], tally: Tally) -> Iterator[Feedback]:
+    label: bool | None
+    if not line.value:
+        tally.dropped[TAKEN_BACK] += 1
+        return
+    if line.value in LABELS and plain_text(line.value) not in named:
+        label = LABELS[line.value]
+    else:
+        label = judge.label(Vote(line.value, line.prompt), line.place, tally)
+    if label is None:
+        return
+    rest = {"score": line.value, "source": NAME, "rater": line.rater, "time": line.time_cell}
+    record = rated_record(line.prompt, line.answer, label, line.place, tally, **rest)
+    if record is not None:
+        yield record
 
 
-def _votes(paths: Sequence[Path]) -> Iterator[Vote]:
-    number = 0
+def _key_of(line: Line) -> str:
+    return digest([line.prompt, line.answer, line.rater])
+
+
+def _read_lines(paths: Sequence[Path], tally: Tally, options: ImportOptions) -> Iterator[Line]:
     for path in paths:
-        for place, row in read_entries(path):
-            number += 1
-            value, time = row.get("value"), row.get("flag")
-            if row.get("timestamp"):  # as the header says it
-                value, time = row.get("flag"), row.get("timestamp")
-            messages = _messages(row, place)
-            key = digest(messages)
-            yield Vote(place, number, key, messages, str(value or ""), _time(time, place))
+        for place, entry in read_entries(path):
+            if entry.keys() == CHAT_COLUMNS:
+                yield _chat_line(entry, place, tally)
+            else:
+                yield _flag_line(entry, place, tally, options)
 
 
-def _time(value: object, place: str) -> str:
+def _chat_line(entry: Mapping[str, str], place: str, tally: Tally) -> Line:
+    conversation = _json_list(entry["conversation"], f'{place}: "conversation"')
+    found = PLACE.fullmatch(entry["index"].strip())
+    if not found:
+        allowed = "a number, or two like [0, 1]"
+        raise FeedbackError(f'{place}: "index" must be {allowed}, but is {shown(entry["index"])}.')
+    first, second = int(found[1]), int(found[2]) if found[2] else None
+    if conversation and isinstance(conversation[0], list):
+        messages, start, end = _unpaired(conversation, first, second)
+    else:
+        messages, start = conversation, first
+        end = _end_of_run(messages, start) if second is None else second + 1
+    fault = _fault_of(messages, start, end)
+    prompt, answer = (
+        _plain(part, f'{place}: "conversation"', tally)
+        for part in (messages[:start], [] if fault else messages[start:end])
+    )
+    if not fault and not answer:
+        fault = EMPTY_ANSWER  # nothing but thoughts
+    return Line(
+        place=place,
+        value=_unescaped(entry["value"]),
+        time=time_text(entry["flag"], place),
+        time_cell=entry["flag"],
+        rater="",
+        prompt=prompt,
+        answer=answer,
+        fault=fault,
+    )
+
+
+def _json_list(text: str, place: str) -> list[Any]:
     try:
-        return utc_text(value)
-    except ValueError:
-        finding = f"the time of the vote is {shown(value)}"
-        raise FeedbackError(f"{place}: {finding}. Is this ChatInterface's log.csv?") from None
+        value = orjson.loads(_unescaped(text))
+    except orjson.JSONDecodeError as error:
+        raise FeedbackError(f"{place} must hold JSON, but is {shown(text)} ({error}).") from None
+    if not isinstance(value, list):
+        raise FeedbackError(f"{place} must hold a list, but is {shown(text)}.")
+    return value
 
 
-def _messages(row: Mapping[str, Any], place: str) -> list[Message]:
-    conversation, index = parsed(row.get("conversation")), parsed(row.get("index"))
-    turns, end = sequence(conversation), index
-    if turns and isinstance(turns[0], list):  # pairs of user and bot, as older versions write
-        turns = [
-            {"role": role, "content": text}
-            for pair in turns
-            for role, text in zip(("user", "assistant"), pair, strict=False)
-        ]
-        if isinstance(index, list) and len(index) == 2:
-            end = 2 * int(index[0]) + int(index[1])
-    if not turns or not str(end).isdigit() or int(str(end)) >= len(turns):
-        finding = f'"index" is {shown(index)} in a conversation of {len(turns)} messages'
-        raise FeedbackError(f"{place}: {finding}. Is this ChatInterface's log.csv?")
-    return [_message(mapping(turn)) for turn in turns[: int(str(end)) + 1]]
+def _unpaired(pairs: list[Any], row: int, side: int | None) -> tuple[list[Any], int, int]:
+    """The messages of [user, assistant] pairs; where the one of `row` and `side` starts and ends.
+
+    A side that is null stands for no message.
+    """
+    messages: list[Any] = []
+    start = end = -1
+    for number, pair in enumerate(pairs):
+        sides = pair if isinstance(pair, list) else []
+        for at, (role, content) in enumerate(zip(("user", "assistant"), sides, strict=False)):
+            if content is None:
+                continue
+            if (number, at) == (row, side):
+                start, end = len(messages), len(messages) + 1
+            messages.append({"role": role, "content": content})
+    return messages, start, end
 
 
-def _message(turn: Mapping[str, Any]) -> Message:
-    content = turn.get("content")
-    if isinstance(content, Mapping):
-        content = [content]
-    return {"role": str(turn.get("role") or ""), "content": "" if content is None else content}
+def _end_of_run(messages: list[Any], start: int) -> int:
+    run = takewhile(lambda message: _role(message) == "assistant", messages[start:])
+    return start + max(1, len(list(run)))
+
+
+def _fault_of(messages: list[Any], start: int, end: int) -> str:
+    if not 0 <= start < end <= len(messages):
+        return OUT_OF_CHAT
+    answer = messages[start:end]
+    if any(_role(message) != "assistant" for message in answer):
+        return NO_ANSWER
+    is_open = any(_metadata(message).get("status") == "pending" for message in answer)
+    return UNFINISHED if is_open else ""
+
+
+def _plain(raw: list[Any], place: str, tally: Tally) -> list[Message]:
+    """Messages as a record holds them: no thoughts, one message per speaker in a row."""
+    said = [message for message in raw if not _metadata(message).get("title")]
+    tally.changed[THOUGHT] += len(raw) - len(said)
+    joined: list[Message] = []
+    for message in plain_messages([_known_keys(message, tally) for message in said], place, tally):
+        role, content = message.get("role"), message["content"]
+        if not isinstance(role, str) or not isinstance(content, str):
+            finding = f"a message has the role {shown(role)} and the content {shown(content)}"
+            raise FeedbackError(f"{place}: {finding}. Both must be text.")
+        if joined and joined[-1]["role"] == role:
+            texts = (joined[-1]["content"], message["content"])
+            joined[-1] = {**joined[-1], "content": "\n\n".join(filter(None, texts))}
+            tally.changed[JOINED] += 1
+        else:
+            joined.append(message)
+    return joined
+
+
+def _known_keys(message: Any, tally: Tally) -> Any:
+    """A message without what only its display needs; a file or component alone, as a part."""
+    if not isinstance(message, dict):
+        return message
+    kept = {key: message[key] for key in ("role", "content") if key in message}
+    tally.changed.update(
+        f"key {key!r} of a message is not used"
+        for key in message.keys() - kept.keys() - DISPLAY_KEYS
+    )
+    if isinstance(kept.get("content"), dict):
+        kept["content"] = [kept["content"]]
+    return kept
+
+
+def _role(message: Any) -> object:
+    return message.get("role") if isinstance(message, dict) else None
+
+
+def _metadata(message: Any) -> dict[str, Any]:
+    metadata = message.get("metadata") if isinstance(message, dict) else None
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _flag_line(entry: Mapping[str, str], place: str, tally: Tally, options: ImportOptions) -> Line:
+    parts = _parts_of(entry)
+    prompt, answer = _prompt_and_answer(parts, place, options)
+    tally.changed.update(
+        f"column {name!r} is not used" for name in parts if name not in (prompt, answer)
+    )
+    return Line(
+        place=place,
+        value=_unescaped(entry.get("flag", "")),
+        time=time_text(entry.get("timestamp", ""), place),
+        time_cell=entry.get("timestamp", ""),
+        rater=_unescaped(entry.get("username", "")),
+        prompt=[{"role": "user", "content": _unescaped(entry[prompt])}],
+        answer=[{"role": "assistant", "content": _unescaped(entry[answer])}],
+        fault="",
+    )
+
+
+def _parts_of(entry: Mapping[str, Any]) -> list[str]:
+    """The columns of an Interface's inputs and outputs; [] where those of a flag do not follow."""
+    names = list(entry)
+    tail = [name for name in FLAG_COLUMNS if name in entry]
+    is_log = "flag" in tail and "timestamp" in tail and names[-len(tail) :] == tail
+    return names[: -len(tail)] if is_log else []
+
+
+def _prompt_and_answer(parts: list[str], place: str, options: ImportOptions) -> tuple[str, str]:
+    named = options.mapping.get("prompt", ""), options.mapping.get("completion", "")
+    if named[0] in parts and named[1] in parts:
+        return named
+    if len(parts) == 2 and named == ("", ""):
+        return parts[0], parts[1]
+    columns = ", ".join(map(repr, parts)) or "none"
+    finding = f"which column is the prompt and which the answer is open; the columns: {columns}"
+    advice = "Name them: --map prompt=COLUMN --map completion=COLUMN"
+    raise FeedbackError(f"{place}: {finding}. {advice}.")
+
+
+def _unescaped(cell: str) -> str:
+    return cell[1:] if ESCAPED.match(cell) else cell
