@@ -40,8 +40,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"runs.rundir"},
     "collect": {"feedback"},
     "prepare": ASSEMBLED,
+    "budget": ASSEMBLED | {"prepare"},
     "execute": ASSEMBLED | {"prepare"},
-    "pipeline": ASSEMBLED | {"prepare", "execute"},
+    "pipeline": ASSEMBLED | {"prepare", "budget", "execute"},
     # Verbs that need no torch go past the pipeline, whose imports load it.
     "cli": {"pipeline", "config", "loss_table", "feedback", "report.page"},
     "__main__": {"cli"},

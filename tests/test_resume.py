@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM
 from transformers.models.llama.modeling_llama import LlamaModel
 
 from thumbs import cli, pipeline
+from thumbs.budget import MOST_TOKENS
 from thumbs.config import load_config
 from thumbs.errors import CheckpointError, Interrupted, OutputError, RunError
-from thumbs.execute import AUTO_MICRO_BATCH_TOKENS
 from thumbs.feedback.file import write_feedback
 from thumbs.feedback.record import Feedback, with_defaults
 from thumbs.models.tiny import save_tiny
@@ -173,7 +173,7 @@ def test_what_the_run_resolved_holds_whatever_is_automatic_today(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(AUTO_MICRO_BATCH_TOKENS, "cpu", 40)
+    monkeypatch.setitem(MOST_TOKENS, "cpu", 40)
     pipeline.resume_training(stopped)
     assert "last bits" not in capsys.readouterr().err
     assert weights(stopped) == weights(folder / "unbroken")

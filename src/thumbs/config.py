@@ -144,7 +144,8 @@ class TrainConfig(Stage):
     batch_size: int = Field(default=32, ge=1)
     """Rows per optimizer step over all ranks; statistical (arXiv 2402.01306v4: 8 to 128)."""
     micro_batch_tokens: int | Auto = "auto"
-    """Tokens (padding included) of one forward; memory and speed only, never the result."""
+    """Tokens (padding included) of one forward; memory and speed only, never the result. auto takes
+    the most that pays and fits what is free, and says so."""
     group_prompts: bool = True
     """Rows of one prompt meet in one batch where the label proportion allows."""
     optimizer: Literal["adamw", "adamw_kahan", "adamw_8bit"] = "adamw"

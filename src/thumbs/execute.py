@@ -61,7 +61,6 @@ from thumbs.train.loop import Progress, train
 from thumbs.train.ranks import ALONE, Ranks
 from thumbs.train.step import BoundLoss, StepSettings, TrainingData
 
-AUTO_MICRO_BATCH_TOKENS = {"cpu": 4_096, "cuda": 16_384}  # padded tokens of one forward
 PACKAGES = ("thumbs", "torch", "transformers")
 
 
@@ -330,12 +329,6 @@ def _bound_loss(config: Config, prepared: Prepared) -> BoundLoss:
     if not weight:
         return loss
     return lambda inputs: add_likelihood(loss(inputs), inputs, weight)
-
-
-def micro_batch_tokens(config: Config, device: torch.device) -> int:
-    """Padded tokens of one forward: what the configuration says, or what suits the device."""
-    given = config.train.micro_batch_tokens
-    return AUTO_MICRO_BATCH_TOKENS[device.type] if given == "auto" else int(given)
 
 
 def _save_model(run: RunDir, config: Config, policy: LoadedModel, prepared: Prepared) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from thumbs.budget import micro_batch_tokens, tokens_without_gradient
 from thumbs.config import Config, dump_config, load_config, with_whole_paths
 from thumbs.data.rows import StoredRows
 from thumbs.errors import (
@@ -26,7 +27,7 @@ from thumbs.errors import (
 )
 from thumbs.evaluate.feedback_task import evaluate_feedback, task_numbers
 from thumbs.evaluate.intervals import newcombe_paired, wilson
-from thumbs.execute import execute, finish, machine_facts, micro_batch_tokens
+from thumbs.execute import execute, finish, machine_facts
 from thumbs.feedback.file import read_feedback
 from thumbs.feedback.importing import import_feedback
 from thumbs.feedback.inspect import check_feedback
@@ -128,7 +129,7 @@ def train_model(
                 # Loaded again for its pass: what it is must be known before the run stands.
                 named = load_reference(config.model, prepared.tokenizer, device=pick_device())
                 described["reference"] = asdict(named.identity)
-            tokens = micro_batch_tokens(config, pick_device())
+            tokens = micro_batch_tokens(config, policy, prepared, ranks)
             inputs = {
                 "feedback": described["feedback"]["sha256"],
                 "reference": described["reference"]["weight_sha256"],
@@ -187,7 +188,7 @@ def _as_begun(run: RunDir, ranks: Ranks) -> tuple[Config, Prepared, LoadedModel,
         raise CheckpointError(f"{run.path}: {name} holds other weights than when the run began")
     tokens = began.micro_batch_tokens  # as the run resolved it, whatever is automatic today
     if config.train.micro_batch_tokens != began.config["train"]["micro_batch_tokens"]:
-        tokens = micro_batch_tokens(config, pick_device())
+        tokens = micro_batch_tokens(config, policy, prepared, ranks)
     origin = _origin(config, began.inputs, prepared, policy, tokens, ranks)
     require_same_origin(
         began, origin, f"{run.config}: is not what the run began with", "it began with"
@@ -239,7 +240,7 @@ def evaluate(
         policy=trained_model(config.model, policy_name),
         reference=trained_model(config.model, base) if base else untrained_model(config.model),
         today=today,
-        micro_batch_tokens=micro_batch_tokens(config, pick_device()),
+        micro_batch_tokens=tokens_without_gradient(config, pick_device()),
     )
     return {"feedback": task_numbers(metrics)}
 
