@@ -17,6 +17,7 @@ from thumbs.cli import app
 from thumbs.config import load_config
 from thumbs.core.metrics import SATURATED_BELOW
 from thumbs.feedback.balance import auto_weights
+from thumbs.feedback.clean import RULES
 from thumbs.feedback.record import Feedback
 from thumbs.models.tiny import save_tiny
 from thumbs.runs.rundir import read_json, read_metrics
@@ -36,7 +37,7 @@ def test_configuration_page_is_the_one_the_models_give() -> None:
 def test_every_key_of_a_record_is_described_in_its_order() -> None:
     text = (DOCS / "feedback-format.md").read_text(encoding="utf-8")
     keys = [field.name for field in dataclasses.fields(Feedback)]
-    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == keys
+    assert re.findall(r"^\| `(\w+)` \|", text.partition("## Templates")[0], re.MULTILINE) == keys
 
 
 def anchors(page: Path) -> set[str]:
@@ -188,3 +189,10 @@ def test_constants_of_the_training_page_are_those_of_the_code() -> None:
     # Below 1 lambda_D is n_U / n_D; from 1 on both stay.
     weights = [auto_weights(*counts)[:2] for counts in ((1, 10), (10, 10), (15, 10), (10, 1))]
     assert weights == [(10.0, 1.0), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0)]
+
+
+def test_the_rules_of_cleaning_in_the_docs_are_those_of_the_code() -> None:
+    page = (DOCS / "feedback-format.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)` \| (.*?) \|$", page, re.MULTILINE)
+    found = {name: re.sub(r" \(`<.*\)$", "", text) for name, text in rows if name in RULES}
+    assert found == RULES

@@ -8,9 +8,9 @@ import difflib
 import errno
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import orjson
 import typer
@@ -29,6 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+Choice = TypeVar("Choice", bound=str)
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 out_console = Console(highlight=False)
 
@@ -173,18 +174,40 @@ def import_(
     score_name: Annotated[
         str, typer.Option(help="Which of several scores or questions is the vote.")
     ] = "",
+    votes: Annotated[
+        str, typer.Option(help="Several raters of one answer: all, majority or latest.")
+    ] = "all",
+    contradictions: Annotated[
+        str, typer.Option(help="Answers with both labels: keep, majority or drop.")
+    ] = "keep",
+    decontaminate: Annotated[
+        list[Path] | None,
+        typer.Option(help="A held-out or benchmark file; records with its prompts are left out."),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Switch a rule of cleaning off: reasoning, duplicates, ... (repeatable)."
+        ),
+    ] = None,
     no_edits: Annotated[
         bool, typer.Option("--no-edits", help="Leave out the records made from edited answers.")
     ] = False,
     json: Json = False,
 ) -> None:
     """Any export to a feedback file; what is left out is counted by reason."""
+    from thumbs.feedback.clean import RULES
     from thumbs.feedback.importing import import_feedback
     from thumbs.feedback.intake import gathered
     from thumbs.feedback.options import ImportOptions
+    from thumbs.feedback.votes import CONTRADICTIONS, VOTES
 
     options = ImportOptions(
         edits=not no_edits,
+        keep=frozenset(_one_of("--keep", rule, RULES) for rule in keep or ()),
+        votes=_one_of("--votes", votes, VOTES),
+        contradictions=_one_of("--contradictions", contradictions, CONTRADICTIONS),
+        decontaminate=tuple(decontaminate or ()),
         up=tuple(up or ()),
         down=tuple(down or ()),
         threshold=threshold,
@@ -206,6 +229,7 @@ def import_(
                 "dropped": result.dropped,
                 "changed": result.changed,
                 "skipped": result.skipped,
+                "agreement": result.agreement,
                 "out": str(out),
             }
         )
@@ -219,6 +243,13 @@ def import_(
     for title, counts in parts.items():
         for reason, count in counts.items():
             out_console.print(f"{title}: {reason} {count:,}", markup=False)
+
+
+def _one_of(option: str, given: str, allowed: Iterable[Choice]) -> Choice:
+    for choice in allowed:
+        if choice == given:
+            return choice
+    raise ConfigError(f"{option}: {given!r} is unknown; {_near_or_allowed(given, list(allowed))}")
 
 
 def _mapping_of(pairs: Sequence[str]) -> dict[str, str]:

@@ -4,7 +4,14 @@ from collections import Counter
 
 import pytest
 
-from thumbs.feedback.clean import Tally, clean, strip_blocks, strip_text
+from thumbs.feedback.clean import (
+    END_TOKEN,
+    LEAKED_TOKEN,
+    Tally,
+    clean,
+    strip_blocks,
+    strip_text,
+)
 from thumbs.feedback.record import Feedback, Message, with_defaults
 
 ASK: list[Message] = [{"role": "user", "content": "What is 2+2?"}]
@@ -81,3 +88,60 @@ def test_repeats_and_empty_answers_go_and_the_order_stays() -> None:
     assert kept == [records[0], records[2], records[5], records[6]]
     assert tally.dropped == {"empty answer": 2, "repeated record": 2, "empty prompt": 1}
     assert tally.changed == {"think block stripped": 2}
+
+
+def answered(text: str) -> Feedback:
+    prompt = [{"role": "user", "content": "Hi <|im_end|>"}]
+    return Feedback(prompt=prompt, completion=[{"role": "assistant", "content": text}], label=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("Hello.<|im_end|>", "Hello."),
+        ("Hello. <end_of_turn>\n</s>\n", "Hello."),
+        ("Hello.<|im_end|>\n<|im_start|>user\nAnd?", None),
+        ("Hello. [INST] more [/INST]", None),
+        ("ChatML ends turns with `<|im_end|>` like so:\n```\n<|im_start|>user\n```", ""),
+        ("a </s", ""),
+    ],
+)
+def test_tokens_of_templates_in_answers(text: str, kept: str | None) -> None:
+    """kept: what is left of the answer, "" for all of it, None where it is left out."""
+    tally = Tally()
+    found = [record.completion[0] for record in clean([answered(text)], tally)]
+    if kept is None:
+        assert found == []
+        assert tally.dropped == {LEAKED_TOKEN: 1}
+    else:
+        assert found == [{"role": "assistant", "content": kept or text}]
+        assert tally.changed[END_TOKEN] == bool(kept)
+        assert not tally.dropped
+
+
+def test_texts_may_hold_what_a_template_wrote() -> None:
+    record = Feedback(prompt="<|user|>Hi<|end|>", completion="Yes<|end|>", label=True)
+    assert list(clean([record], Tally())) == [record]
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("reasoning", "<think>hm</think>4"),
+        ("tool-blocks", '<details type="tool_calls">x</details>4'),
+        ("template-tokens", "4<|im_end|>"),
+    ],
+)
+def test_a_rule_can_be_switched_off(rule: str, text: str) -> None:
+    tally = Tally(keep=frozenset({rule}))
+    assert [record.completion for record in clean([answered(text)], tally)] == [
+        [{"role": "assistant", "content": text}]
+    ]
+    [changed] = clean([answered(text)], Tally())
+    assert changed.completion == [{"role": "assistant", "content": "4"}]
+
+
+def test_repeats_may_be_kept() -> None:
+    record = answered("4")
+    assert len(list(clean([record, record], Tally(keep=frozenset({"duplicates"}))))) == 2
+    assert len(list(clean([record, record], Tally()))) == 1

@@ -6,7 +6,7 @@ was dropped or changed and why. Knows no tool and no file.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from thumbs.feedback.record import Feedback, Text, content_id, is_blank
@@ -27,7 +27,48 @@ BLOCKS = {
 EMPTY_ANSWER, EMPTY_PROMPT = "empty answer", "empty prompt"
 EMPTY_SIDES = (EMPTY_ANSWER, EMPTY_PROMPT)
 REPEATED = "repeated record"
-CLEAN_DROPS = (*EMPTY_SIDES, REPEATED)  # what this module leaves out, whatever the source
+
+
+# Tokens of chat templates that models leave in their answers when they run on.
+TURN_ENDS = (
+    *("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>"),
+    *("<|end|>", "<|return|>", "</s>"),
+)
+TEMPLATE_TOKENS = re.compile(
+    "|".join(
+        map(
+            re.escape,
+            (
+                *TURN_ENDS,
+                *("<|im_start|>", "<|start_header_id|>", "<|end_header_id|>", "<start_of_turn>"),
+                *("<|begin_of_text|>", "<|user|>", "<|assistant|>", "<|system|>"),
+                *("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"),
+            ),
+        )
+    )
+)
+TRAILING_ENDS = re.compile(rf"(?:\s*(?:{'|'.join(map(re.escape, TURN_ENDS))}))+\s*\Z")
+CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
+LEAKED_TOKEN = "answer with a template's token inside"
+END_TOKEN = "template's end token stripped from an answer"
+CLEAN_DROPS = (*EMPTY_SIDES, REPEATED, LEAKED_TOKEN)  # what is left out whatever the source
+
+# What `--keep` switches off. Empty answers are not among them: training would refuse them.
+RULES = {
+    "reasoning": "blocks of reasoning inside answers are stripped",
+    "tool-blocks": "blocks of tool calls inside answers are stripped",
+    "template-tokens": "end tokens of templates are stripped from answers; an answer with other "
+    "template tokens outside of code is left out",
+    "duplicates": "repeats (prompt, completion, label, rater) are left out",
+    "unfinished": "answers that were stopped or never finished are left out",
+    "cut": "answers that an export has cut are left out",
+}
+RULES_OF_BLOCK = {  # each of which switches it off
+    "reasoning block stripped": {"reasoning"},
+    "tool-call block stripped": {"tool-blocks"},
+    "think block stripped": {"reasoning"},
+    "unfinished reasoning stripped": {"reasoning", "tool-blocks"},
+}
 
 
 @dataclass
@@ -36,10 +77,12 @@ class Tally:
 
     dropped: records (or votes) that are not in the result.
     changed: records that are, but not word for word; columns without use; assumptions made.
+    keep: names of RULES that are switched off.
     """
 
     dropped: Counter[str] = field(default_factory=Counter)
     changed: Counter[str] = field(default_factory=Counter)
+    keep: frozenset[str] = frozenset()
 
 
 def clean(records: Iterable[Feedback], tally: Tally) -> Iterator[Feedback]:
@@ -47,18 +90,24 @@ def clean(records: Iterable[Feedback], tally: Tally) -> Iterator[Feedback]:
 
     A repeat has the prompt, completion, label and rater of an earlier record.
     """
-    seen: set[int] = set()
+    seen, keep = set[int](), tally.keep
     for record in records:
-        record = strip_blocks(record, tally.changed)
+        record = strip_blocks(record, tally.changed, keep)
+        if "template-tokens" not in keep and not isinstance(record.completion, str):
+            record = strip_ends(record, tally.changed)
+            if has_template_token(record):
+                tally.dropped[LEAKED_TOKEN] += 1
+                continue
         emptiness = empty_side(record.prompt, record.completion)
         if emptiness:
             tally.dropped[emptiness] += 1
             continue
-        key = int(content_id(record), 16)  # a number takes half the memory of its text
-        if key in seen:
-            tally.dropped[REPEATED] += 1
-            continue
-        seen.add(key)
+        if "duplicates" not in keep:
+            key = int(content_id(record), 16)  # a number takes half the memory of its text
+            if key in seen:
+                tally.dropped[REPEATED] += 1
+                continue
+            seen.add(key)
         yield record
 
 
@@ -73,35 +122,62 @@ def empty_side(prompt: object, completion: object) -> str:
     return EMPTY_PROMPT if is_blank(prompt) else ""
 
 
-def strip_blocks(record: Feedback, changed: Counter[str]) -> Feedback:
-    """The record, its answers (the judged one and the earlier ones) without machine blocks."""
-    completion = _strip_side(record.completion, changed)
-    prompt = (
-        record.prompt if isinstance(record.prompt, str) else _strip_side(record.prompt, changed)
+def strip_ends(record: Feedback, changed: Counter[str]) -> Feedback:
+    """The record, its answer in messages without a template's end token at its end."""
+    last = record.completion[-1]
+    if not isinstance(last, dict) or ">" not in last["content"][-20:]:
+        return record
+    kept = TRAILING_ENDS.sub("", last["content"])
+    if kept == last["content"]:
+        return record
+    changed[END_TOKEN] += 1
+    completion = [*record.completion[:-1], {**last, "content": kept}]
+    own_id = "" if record.id == content_id(record) else record.id
+    return replace(record, completion=completion, id=own_id)
+
+
+def has_template_token(record: Feedback) -> bool:
+    """Whether an assistant's message of the answer holds a template's token outside of code."""
+    return any(
+        isinstance(turn, dict)
+        and turn["role"] == "assistant"
+        and TEMPLATE_TOKENS.search(turn["content"]) is not None
+        and TEMPLATE_TOKENS.search(CODE.sub("", turn["content"])) is not None
+        for turn in record.completion
     )
+
+
+def strip_blocks(record: Feedback, changed: Counter[str], keep: Collection[str] = ()) -> Feedback:
+    """The record, its answers (the judged one and the earlier ones) without machine blocks."""
+    completion = _strip_side(record.completion, changed, keep)
+    prompt = record.prompt
+    if not isinstance(prompt, str):
+        prompt = _strip_side(prompt, changed, keep)
     if completion == record.completion and prompt == record.prompt:
         return record
     own_id = "" if record.id == content_id(record) else record.id
     return replace(record, prompt=prompt, completion=completion, id=own_id)
 
 
-def strip_text(text: str, changed: Counter[str] | None = None) -> str:
+def strip_text(text: str, changed: Counter[str] | None = None, keep: Collection[str] = ()) -> str:
     """An answer without its machine blocks, each counted by kind; else the text as it is."""
     if "<" not in text:
         return text
     kept = text
     for name, pattern in BLOCKS.items():
+        if not RULES_OF_BLOCK[name].isdisjoint(keep):
+            continue
         kept, count = pattern.subn("", kept)
         if count and changed is not None:
             changed[name] += count
     return text if kept == text else kept.strip()
 
 
-def _strip_side(side: Text, changed: Counter[str]) -> Text:
+def _strip_side(side: Text, changed: Counter[str], keep: Collection[str]) -> Text:
     if isinstance(side, str):
-        return strip_text(side, changed)
+        return strip_text(side, changed, keep)
     return [
-        {**message, "content": strip_text(message["content"], changed)}
+        {**message, "content": strip_text(message["content"], changed, keep)}
         if message["role"] == "assistant"
         else message
         for message in side

@@ -5,21 +5,24 @@ In: files and folders. Out: a feedback file, and what was left out and why. Know
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from thumbs.errors import FeedbackError
 from thumbs.feedback import generic
 from thumbs.feedback.clean import Tally, clean
+from thumbs.feedback.decontaminate import HeldOut
 from thumbs.feedback.file import require_feedback_name, write_feedback
 from thumbs.feedback.generic import require_mapping
 from thumbs.feedback.listing import list_files
 from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback
 from thumbs.feedback.tools import SOURCES
+from thumbs.feedback.votes import Ballot, settle
 from thumbs.files import require_writable_file
 from thumbs.progress import progress_bar
 
@@ -33,6 +36,7 @@ class ImportResult:
     source: the tools, joined by ", ". edited: records made from edits, two per edited answer.
     dropped: records and votes left out, by reason. changed: alterations and assumptions, by name.
     skipped: files in a folder that are of no kind that is read, by kind.
+    agreement: how far raters of one answer agree, before votes were settled; see `Agreement`.
     """
 
     records: int
@@ -43,6 +47,7 @@ class ImportResult:
     dropped: dict[str, int]
     changed: dict[str, int]
     skipped: dict[str, int]
+    agreement: dict[str, Any]
 
 
 def import_feedback(
@@ -74,9 +79,15 @@ def import_feedback(
     listing = list_files(sources, tool)
     files = listing.files
     _refuse_overwriting(chain.from_iterable(files.values()), out)
-    tally, counts = Tally(), Counter[str]()
+    tally, counts = Tally(keep=options.keep), Counter[str]()
     read = (_read(name, paths, tally, options) for name, paths in files.items())
-    kept = _require_records(clean(chain.from_iterable(read), tally), sources, tally)
+    cleaned = clean(chain.from_iterable(read), tally)
+    own = _without_held_out(cleaned, options, tally)
+    ballot = Ballot()
+    standing = settle(
+        own, ballot, tally, votes=options.votes, contradictions=options.contradictions
+    )
+    kept = _require_records(standing, sources, tally)
     kept = _require_same_kind(kept, files, options=options)
     num_records = write_feedback(out, _counted(kept, counts))
     return ImportResult(
@@ -88,6 +99,7 @@ def import_feedback(
         dropped={reason: count for reason, count in tally.dropped.items() if count},
         changed={name: count for name, count in tally.changed.items() if count},
         skipped=dict(listing.skipped),
+        agreement=asdict(ballot.agreement()),
     )
 
 
@@ -108,6 +120,22 @@ def _refuse_overwriting(sources: Iterable[Path], out: Path) -> None:
     for path in sources:
         if path.resolve() == out.resolve():
             raise FeedbackError(f"--out: {out} is a source of this import. Name another file.")
+
+
+def _without_held_out(
+    records: Iterator[Feedback], options: ImportOptions, tally: Tally
+) -> Iterator[Feedback]:
+    """The records whose prompt stands in none of the files to keep apart."""
+    if not options.decontaminate:
+        yield from records
+        return
+    held_out = HeldOut(options.decontaminate)
+    for record in records:
+        reason = held_out.reason(record)
+        if reason:
+            tally.dropped[reason] += 1
+        else:
+            yield record
 
 
 def _require_records(

@@ -5,6 +5,8 @@ In: the flags of `thumbs import`. Out: one value handed to `read`. Knows no tool
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -12,6 +14,9 @@ class ImportOptions:
     """How to read an export.
 
     edits: whether edited answers give their two records.
+    keep: names of rules (`clean.RULES`) that are switched off.
+    votes, contradictions: see `votes.py`.
+    decontaminate: files whose prompts no record may have.
     up, down: raw votes that are desirable, undesirable, as text.
     threshold: what a score must reach: a number, "mean", "median" or "per-prompt-mean"; "" for
         none.
@@ -22,6 +27,10 @@ class ImportOptions:
     """
 
     edits: bool = True
+    keep: frozenset[str] = frozenset()
+    votes: Literal["majority", "all", "latest"] = "all"
+    contradictions: Literal["keep", "majority", "drop"] = "keep"
+    decontaminate: tuple[Path, ...] = ()
     up: tuple[str, ...] = ()
     down: tuple[str, ...] = ()
     threshold: str = ""

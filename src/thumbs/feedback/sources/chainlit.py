@@ -106,7 +106,7 @@ def _record(
     if answer["isError"] not in (None, 0, "0", "false", False):
         tally.dropped[WITH_ERROR] += 1
         return
-    if answer["streaming"] in (1, "1", "true", True):
+    if answer["streaming"] in (1, "1", "true", True) and "unfinished" not in tally.keep:
         tally.dropped[UNFINISHED] += 1
         return
     prompt: list[Message] = [

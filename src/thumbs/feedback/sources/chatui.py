@@ -95,7 +95,7 @@ def _record(rated: Rated, tally: Tally) -> Iterator[Feedback]:
     if message.get("from") != "assistant":
         tally.dropped[NOT_AN_ANSWER] += 1
         return
-    if message.get("interrupted"):
+    if message.get("interrupted") and "unfinished" not in tally.keep:
         tally.dropped[UNFINISHED] += 1
         return
     before = _before(messages, rated.number)

@@ -62,7 +62,8 @@ def read(
         if not last.is_last(_key(row, number), _order(row, number, place), tally) or label is None:
             continue
         answer = str(row.get("ai_response") or "")
-        if len(answer) == KEPT_CHARACTERS + 3 and answer.endswith("..."):
+        is_cut = len(answer) == KEPT_CHARACTERS + 3 and answer.endswith("...")
+        if is_cut and "cut" not in tally.keep:
             tally.dropped[CUT] += 1
             continue
         record = rated_record(

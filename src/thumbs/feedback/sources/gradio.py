@@ -153,6 +153,8 @@ def _chat_line(entry: Mapping[str, str], place: str, tally: Tally) -> Line:
         messages, start = conversation, first
         end = _end_of_run(messages, start) if second is None else second + 1
     fault = _fault_of(messages, start, end)
+    if fault == UNFINISHED and "unfinished" in tally.keep:
+        fault = ""
     prompt, answer = (
         _plain(part, f'{place}: "conversation"', tally)
         for part in (messages[:start], [] if fault else messages[start:end])

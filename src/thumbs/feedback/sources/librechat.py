@@ -154,7 +154,7 @@ def _record(
         fault = NOT_AN_ANSWER
     elif node.get("error"):
         fault = WITH_ERROR
-    elif node.get("unfinished"):
+    elif node.get("unfinished") and "unfinished" not in tally.keep:
         fault = UNFINISHED
     elif prompt is None:
         fault = BROKEN

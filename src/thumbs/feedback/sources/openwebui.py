@@ -255,7 +255,7 @@ def _plain_record(vote: Vote, node: Node, time: object, tally: Tally) -> Feedbac
     """The answer with its prompt, as if desirable; None, counted, if it is unfit."""
     prompt = _prompt_of(vote, node)
     fault = _fault_of(node, prompt)
-    if fault:
+    if fault and not (fault == UNFINISHED and "unfinished" in tally.keep):
         tally.dropped[fault] += 1
         return None
     turns = [{"role": turn["role"], "content": _text_of(turn, tally)} for turn in prompt]
@@ -284,12 +284,11 @@ def _fault_of(node: Node, prompt: list[Node]) -> str:
         return NOT_AN_ANSWER
     if node.get("error"):
         return WITH_ERROR
-    if node.get("done") is False:
-        return UNFINISHED
     if not prompt:
         return WITHOUT_PROMPT
-    is_whole = all(turn.get("role") in ROLES for turn in prompt)
-    return "" if is_whole else BROKEN
+    if not all(turn.get("role") in ROLES for turn in prompt):
+        return BROKEN
+    return UNFINISHED if node.get("done") is False else ""
 
 
 def _prompt_of(vote: Vote, node: Node) -> list[Node]:
