@@ -11,6 +11,7 @@ import pytest
 from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import first_entry
+from thumbs.feedback.file import read_feedback
 from thumbs.feedback.importing import import_feedback
 from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback, with_defaults
@@ -227,13 +228,13 @@ def test_an_interface_with_more_columns_needs_two_of_them_named(tmp_path: Path) 
     assert str(caught.value) == (
         f"{tmp_path}/log.csv: record 1: which column is the prompt and which the answer is open; "
         "the columns: 'question', 'style', 'answer'. Name them: --map prompt=COLUMN --map "
-        "completion=COLUMN."
+        "completion=COLUMN --map label=flag."
     )
-    mapping = {"prompt": "question", "completion": "answer"}
-    tally = Tally()
-    (kept,) = records_of(tmp_path, cells, header=header, mapping=mapping, tally=tally)
-    assert kept.prompt == [{"role": "user", "content": "2+2?"}]
-    assert tally.changed["column 'style' is not used"] == 1
+    mapping = {"prompt": "question", "completion": "answer", "label": "flag"}
+    out = tmp_path / "out.jsonl"
+    import_feedback([tmp_path / "log.csv"], out, options=ImportOptions(mapping=mapping))
+    (kept,) = read_feedback(out)
+    assert (kept.prompt, kept.label) == ([{"role": "user", "content": "2+2?"}], True)
 
 
 def test_only_a_table_that_ends_as_a_log_does_is_an_interfaces() -> None:

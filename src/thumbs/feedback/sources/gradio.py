@@ -88,12 +88,12 @@ def read(paths: Sequence[Path], tally: Tally, *, options: ImportOptions) -> Iter
             columns is the prompt is open.
     """
     last = LastVotes()
-    for number, line in enumerate(_read_lines(paths, Tally(), options)):
+    for number, line in enumerate(_read_lines(paths, Tally())):
         if line.answer:
             last.note(_key_of(line), (line.time, number))
 
     def votes() -> Iterator[Vote]:
-        lines = enumerate(_read_lines(paths, Tally(), options))
+        lines = enumerate(_read_lines(paths, Tally()))
         return (
             Vote(line.value, line.prompt)
             for number, line in lines
@@ -103,7 +103,7 @@ def read(paths: Sequence[Path], tally: Tally, *, options: ImportOptions) -> Iter
 
     judge = Judge(options, votes, "the vote")
     named = {plain_text(value) for value in (*options.up, *options.down)}
-    for number, line in enumerate(_read_lines(paths, tally, options)):
+    for number, line in enumerate(_read_lines(paths, tally)):
         if line.fault:
             tally.dropped[line.fault] += 1
         elif last.is_last(_key_of(line), (line.time, number), tally):
@@ -131,13 +131,13 @@ def _key_of(line: Line) -> str:
     return digest([line.prompt, line.answer, line.rater])
 
 
-def _read_lines(paths: Sequence[Path], tally: Tally, options: ImportOptions) -> Iterator[Line]:
+def _read_lines(paths: Sequence[Path], tally: Tally) -> Iterator[Line]:
     for path in paths:
         for place, entry in read_entries(path):
             if entry.keys() == CHAT_COLUMNS:
                 yield _chat_line(entry, place, tally)
             else:
-                yield _flag_line(entry, place, tally, options)
+                yield _flag_line(entry, place)
 
 
 def _chat_line(entry: Mapping[str, str], place: str, tally: Tally) -> Line:
@@ -258,12 +258,9 @@ def _metadata(message: Any) -> dict[str, Any]:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def _flag_line(entry: Mapping[str, str], place: str, tally: Tally, options: ImportOptions) -> Line:
+def _flag_line(entry: Mapping[str, str], place: str) -> Line:
     parts = _parts_of(entry)
-    prompt, answer = _prompt_and_answer(parts, place, options)
-    tally.changed.update(
-        f"column {name!r} is not used" for name in parts if name not in (prompt, answer)
-    )
+    prompt, answer = _prompt_and_answer(parts, place)
     return Line(
         place=place,
         value=_unescaped(entry.get("flag", "")),
@@ -284,15 +281,12 @@ def _parts_of(entry: Mapping[str, Any]) -> list[str]:
     return names[: -len(tail)] if is_log else []
 
 
-def _prompt_and_answer(parts: list[str], place: str, options: ImportOptions) -> tuple[str, str]:
-    named = options.mapping.get("prompt", ""), options.mapping.get("completion", "")
-    if named[0] in parts and named[1] in parts:
-        return named
-    if len(parts) == 2 and named == ("", ""):
+def _prompt_and_answer(parts: list[str], place: str) -> tuple[str, str]:
+    if len(parts) == 2:
         return parts[0], parts[1]
     columns = ", ".join(map(repr, parts)) or "none"
     finding = f"which column is the prompt and which the answer is open; the columns: {columns}"
-    advice = "Name them: --map prompt=COLUMN --map completion=COLUMN"
+    advice = "Name them: --map prompt=COLUMN --map completion=COLUMN --map label=flag"
     raise FeedbackError(f"{place}: {finding}. {advice}.")
 
 
