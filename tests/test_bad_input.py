@@ -112,7 +112,10 @@ USAGE = [
     Case("check", ["thumbs check: FEEDBACK is missing", "--help"]),
     Case("import good.jsonl", ["thumbs import: --out is missing"]),
     Case("check good.jsonl --modle x", ["--modle is no option of it; the nearest is --model"]),
-    Case("check good.jsonl --zzz", ["--zzz is no option of it; allowed: --json, --max-tokens"]),
+    Case(
+        "check good.jsonl --zzz",
+        ["--zzz is no option of it; allowed: --beta, --json, --max-tokens"],
+    ),
     Case("check good.jsonl -x", ["-x is no option of it; allowed"]),
     Case("check good.jsonl good.jsonl", ["unexpected extra argument", "good.jsonl"]),
     Case("check good.jsonl --model", ["'--model' requires an argument"]),

@@ -350,3 +350,23 @@ def test_a_long_epoch_is_saved_by_the_clock(
     config = load_config(None, [*SETTINGS, "train.keep_last=9"], model=str(model))
     steps = pipeline.train_model(feedback, config, tmp_path / "run")["steps"]
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == steps > 1
+
+
+def test_check_forecasts_dpo_on_contradictory_prompts(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "model", "llama")
+    votes = [(" yes", True), *[(" yes", False)] * 2]
+    votes += [*[(" no it is not at all", True)] * 2, (" no it is not at all", False)]
+    records = [
+        with_defaults(Feedback(prompt="q", completion=answer, label=label, rater=f"r{i}"))
+        for i, (answer, label) in enumerate(votes)
+    ]
+    write_feedback(tmp_path / "f.jsonl", records)
+    bare = pipeline.check(tmp_path / "f.jsonl")["dpo_forecast"]
+    assert (bare["pairs"], bare["needs"]) == (1, "log-probs of a reference: give --model")
+    # The long answer wins 2 * 2 pairs, the short one 1 * 1; under a random model the short one is
+    # far likelier, by tens of nats, against log(4) / beta.
+    for beta, flipped in ((10.0, 1), (0.001, 0)):
+        model = str(tmp_path / "model")
+        found = pipeline.check(tmp_path / "f.jsonl", model=model, beta=beta)["dpo_forecast"]
+        assert (found["pairs"], found["flipped_pairs"], found["share"]) == (1, flipped, flipped)
+        assert found["unscored_pairs"] == 0

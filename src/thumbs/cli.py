@@ -267,6 +267,9 @@ def check(
     feedback: FeedbackFile,
     model: Annotated[str | None, typer.Option(help="Count tokens with its tokenizer.")] = None,
     max_tokens: Annotated[int, typer.Option(min=2, help="Limit to count cuts for.")] = 2048,
+    beta: Annotated[
+        float, typer.Option(min=1e-6, help="Of DPO, for the forecast on contradictory prompts.")
+    ] = 0.1,
     json: Json = False,
 ) -> None:
     """What is in a feedback file, what is wrong with it, what to set."""
@@ -277,11 +280,14 @@ def check(
     else:
         from thumbs import pipeline
 
-        result = pipeline.check(feedback, model=model, max_tokens=max_tokens)
+        result = pipeline.check(feedback, model=model, max_tokens=max_tokens, beta=beta)
     if json:
         _print_json(result)
-    else:
-        _print_table(str(feedback), result)
+        return
+    from thumbs.feedback.check_tables import check_tables
+
+    for part in check_tables(str(feedback), result):
+        out_console.print(part)
 
 
 @app.command()

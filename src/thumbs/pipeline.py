@@ -25,9 +25,15 @@ from thumbs.errors import (
     NonFiniteError,
     RunError,
 )
+from thumbs.evaluate.dpo_forecast import minority_log_ratios
 from thumbs.evaluate.feedback_task import evaluate_feedback, task_numbers
 from thumbs.evaluate.intervals import newcombe_paired, wilson
 from thumbs.execute import execute, finish, machine_facts
+from thumbs.feedback.contradictory import (
+    contradictory_answers,
+    contradictory_pairs,
+    forecast,
+)
 from thumbs.feedback.file import read_feedback
 from thumbs.feedback.importing import import_feedback
 from thumbs.feedback.inspect import check_feedback
@@ -64,6 +70,8 @@ from thumbs.runs.rundir import (
     resumable,
     write_json,
 )
+from thumbs.scoring.backoff import Budget
+from thumbs.scoring.forward import build_scorer
 from thumbs.train.launch import decided_by_first, joined_ranks, leading
 from thumbs.train.optim import require_optimizer
 from thumbs.train.ranks import Ranks
@@ -84,8 +92,14 @@ __all__ = [
 # ---- the verbs
 
 
-def check(feedback: Path, *, model: str | None = None, max_tokens: int = 2048) -> dict[str, Any]:
-    """What is in a feedback file; with `model`, also its lengths in tokens and what gets cut."""
+def check(
+    feedback: Path, *, model: str | None = None, max_tokens: int = 2048, beta: float = 0.1
+) -> dict[str, Any]:
+    """What is in a feedback file; with `model`, also its lengths in tokens and what gets cut.
+
+    With a model and contradictory prompts, on which share of them DPO would settle on the
+    minority's answer at `beta` (arXiv 2402.01306v4, theorem 4.3), the model being the reference.
+    """
     result = check_feedback(feedback).as_dict()
     if model:
         config = load_config(None, [f"data.max_tokens={max_tokens}"], model=model)
@@ -98,7 +112,13 @@ def check(feedback: Path, *, model: str | None = None, max_tokens: int = 2048) -
             "cuts": tokenized.counts,
             "drops": tokenized.drops,
             "refusals": tokenized.refusals,
+            "shares": {
+                reason: count / result["records"]
+                for reason, count in {**tokenized.counts, **tokenized.drops}.items()
+            },
         }
+        if result["dpo_forecast"]["pairs"]:
+            result["dpo_forecast"] = _forecast(feedback, config, beta)
     return result
 
 
@@ -307,6 +327,24 @@ def _origin(
     inputs = {**inputs, "policy": weights, "rows and batches": rows}
     machine = machine_facts(pick_device(), micro_batch_tokens, ranks)
     return Origin(origin_config(config), inputs, machine)
+
+
+# ---- what DPO would make of contradictions
+
+
+def _forecast(feedback: Path, config: Config, beta: float) -> dict[str, Any]:
+    """Theorem 4.3 on the contradictory prompts of a file, the model being the reference."""
+    pairs = contradictory_pairs(feedback, contradictory_answers(feedback))
+    records = {record.id: record for pair in pairs for record in (pair.majority, pair.minority)}
+    tokenized = tokenize_records(list(records.values()), config, date.today())
+    rows = {row.record_id: row for row in tokenized.rows}
+    scored = [p for p in pairs if p.majority.id in rows and p.minority.id in rows]
+    loaded = load_model(config.model, device=pick_device())
+    scorer = build_scorer(loaded.model.requires_grad_(False), dtype=config.model.dtype)
+    budget = Budget(tokens_without_gradient(config, pick_device()))
+    both = [(rows[pair.majority.id], rows[pair.minority.id]) for pair in scored]
+    found = forecast(scored, minority_log_ratios(scorer, both, budget), beta)
+    return {**found, "unscored_pairs": len(pairs) - len(scored), "needs": None}
 
 
 # ---- the demo's numbers

@@ -37,11 +37,29 @@ def test_a_small_file_is_counted_by_hand(tmp_path: Path) -> None:
     assert result.raters == 2
     assert result.rated_twice == 3
     assert result.agreement == pytest.approx(2 / 3)
-    assert result.models == {
-        "m": {"desirable": 3, "undesirable": 1},
-        "n": {"desirable": 0, "undesirable": 3},
-        "": {"desirable": 0, "undesirable": 1},
+    assert {
+        name: (one["desirable"], one["undesirable"]) for name, one in result.models.items()
+    } == {"m": (3, 1), "n": (0, 3), "": (0, 1)}
+    # Wilson's interval of 3 of 4, and of 0 of 3.
+    assert result.models["m"]["share_ci"] == pytest.approx([0.3006, 0.9544], abs=1e-4)
+    assert result.models["n"]["share_ci"] == pytest.approx([0.0, 0.5615], abs=1e-4)
+    # Answers "4": 2 up; "5": 1 and 1; "Rome": 2 down (ann's repeat is one vote). 6 votes, 3 up:
+    # 1 - (2 / 6) / (3 / 5).
+    assert result.alpha == pytest.approx(4 / 9)
+    assert result.suspicious_raters == []
+    assert [(one["rater"], one["desirable"], one["undesirable"]) for one in result.rater_votes] == [
+        ("ann", 2, 3),
+        ("bob", 1, 2),
+    ]
+    assert result.contradiction_examples == [
+        {"prompt": "What is 2+2?", "completion": "5", "desirable": ["ann"], "undesirable": ["bob"]}
+    ]
+    assert result.length_histogram == {
+        "edges": [1, 2, 4, 8],
+        "desirable": [3, 0, 0],
+        "undesirable": [1, 0, 4],
     }
+    assert result.dpo_forecast == {"pairs": 0, "prompts": 0, "needs": None}
     # 3 / 5 is below 1: desirable raised to 5 / 3.
     assert result.weights["desirable_weight"] == pytest.approx(5 / 3)
     assert result.weights["undesirable_weight"] == 1.0

@@ -6,19 +6,26 @@ hashes and lengths, never texts. Lengths are in characters; tokens come with a m
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from thumbs.feedback.balance import auto_weights
+from thumbs.feedback.contradictory import answer_hash, contradictory_pairs
 from thumbs.feedback.file import read_feedback
+from thumbs.feedback.raters import RaterVotes, rated_by
 from thumbs.feedback.record import Feedback, Text, content_id, digest
+from thumbs.feedback.split import split_heldout
+from thumbs.feedback.votes import Ballot
 
 DESIRABLE, UNDESIRABLE = 1, 2  # bits: which labels an answer or a prompt has met
 BOTH = DESIRABLE | UNDESIRABLE
 
 HEAVY_IMBALANCE = 10  # one label this many times the other: METHOD's 1:10 experiments
+SHOWN_RATERS = 20
+SHOWN_CONTRADICTIONS = 10
+DEFAULT_SEED, DEFAULT_HELDOUT = 0, 0.1  # train.seed, data.heldout_fraction
 LENGTH_GAP = 1.5  # ratio of median answer lengths from which length predicts the label
 
 
@@ -33,9 +40,16 @@ class CheckResult:
     weights: desirable_weight, undesirable_weight and the reason, over the whole file.
     lengths: characters of prompts and answers: median, p95 (95 % are no longer), longest.
     tokens: the same in tokens and what a limit would cut; None without a model.
-    models: how many records of either label each model has; "" where it is not known.
+    models: how many records of either label each model has; "" where it is not known; the share of
+        desirable ones with its 95 % interval (Wilson).
     rated_twice: answers judged by several known raters; agreement: the share of those on which all
-        gave one label, None if there are none.
+        gave one label, alpha: Krippendorff's, both None if there are none.
+    rater_votes: of the SHOWN_RATERS with most votes; suspicious_raters: whose votes are always of
+        one label where that is a surprise, see `raters.py`.
+    training_weights: the weights of the part that a run with default settings trains on.
+    contradiction_examples: of the first answers with both labels, their texts and votes.
+    length_histogram: answers by label and length; edges: in characters, powers of 2.
+    dpo_forecast: contradictory pairs of answers; with a model, what DPO would make of them.
     notes: what reading left out or assumed, by name.
     """
 
@@ -51,9 +65,16 @@ class CheckResult:
     lengths: dict[str, dict[str, int]]
     tokens: dict[str, Any] | None
     raters: int
-    models: dict[str, dict[str, int]]
+    models: dict[str, dict[str, Any]]
     rated_twice: int
     agreement: float | None
+    alpha: float | None
+    rater_votes: list[dict[str, Any]]
+    suspicious_raters: list[str]
+    training_weights: dict[str, float | str]
+    contradiction_examples: list[dict[str, Any]]
+    length_histogram: dict[str, list[int]]
+    dpo_forecast: dict[str, Any]
     notes: dict[str, int]
     warnings: list[str]
 
@@ -74,7 +95,9 @@ class Census:
     first_rater: dict[int, int] = field(default_factory=dict)  # hash of answer -> of rater
     rated_twice: set[int] = field(default_factory=set)
     conversations: set[int] = field(default_factory=set)
-    raters: set[int] = field(default_factory=set)
+    raters: dict[str, list[int]] = field(default_factory=dict)  # undesirable, desirable votes
+    ballot: Ballot = field(default_factory=Ballot)
+    training: Counter[bool] = field(default_factory=Counter)
     models: dict[str, Counter[bool]] = field(default_factory=dict)
     num_weightless: int = 0
     prompt_lengths: "array[int]" = field(default_factory=lambda: array("q"))
@@ -96,6 +119,9 @@ def check_feedback(path: Path) -> CheckResult:
     num_desirable, num_undesirable = census.labels[True], census.labels[False]
     desirable_weight, undesirable_weight, reason = auto_weights(num_desirable, num_undesirable)
     num_agreeing = sum(census.answers[answer] != BOTH for answer in census.rated_twice)
+    raters = rated_by({name: (up, down) for name, (down, up) in census.raters.items()})
+    both = frozenset(answer for answer, bits in census.answers.items() if bits == BOTH)
+    pairs = contradictory_pairs(path, both)
     return CheckResult(
         records=census.labels.total(),
         prompts=len(census.prompts),
@@ -112,15 +138,23 @@ def check_feedback(path: Path) -> CheckResult:
         },
         lengths={name: _length_summary(lengths) for name, lengths in _lengths_of(census).items()},
         tokens=None,
-        raters=len(census.raters),
-        models={
-            model: {"desirable": labels[True], "undesirable": labels[False]}
-            for model, labels in census.models.items()
-        },
+        raters=len(census.raters.keys() - {""}),
+        models={model: _model_row(labels) for model, labels in census.models.items()},
         rated_twice=len(census.rated_twice),
         agreement=num_agreeing / len(census.rated_twice) if census.rated_twice else None,
+        alpha=census.ballot.agreement().alpha if census.rated_twice else None,
+        rater_votes=[asdict(one) for one in raters[:SHOWN_RATERS]],
+        suspicious_raters=[one.rater for one in raters if one.suspicious],
+        training_weights=_weights_of(census.training),
+        contradiction_examples=_examples(path, both),
+        length_histogram=_histogram(census),
+        dpo_forecast={
+            "pairs": len(pairs),
+            "prompts": len({digest(pair.majority.prompt) for pair in pairs}),
+            "needs": "log-probs of a reference: give --model" if pairs else None,
+        },
         notes={name: count for name, count in notes.items() if count},
-        warnings=_warnings_of(census, notes),
+        warnings=_warnings_of(census, notes, raters),
     )
 
 
@@ -131,21 +165,24 @@ def _count(census: Census, record: Feedback) -> None:
     census.duplicates += judgement in census.seen
     census.seen.add(judgement)
     bit = DESIRABLE if record.label else UNDESIRABLE
-    prompt, answer = _hash(record.prompt), _hash([record.prompt, record.completion])
+    prompt, answer = _hash(record.prompt), answer_hash(record)
     census.prompts[prompt] = census.prompts.get(prompt, 0) | bit
     census.answers[answer] = census.answers.get(answer, 0) | bit
     census.conversations.add(_hash(record.conversation))
     census.models.setdefault(record.model, Counter())[record.label] += 1
+    census.raters.setdefault(record.rater, [0, 0])[record.label] += 1
+    if not split_heldout(record.conversation, DEFAULT_SEED, DEFAULT_HELDOUT):
+        census.training[record.label] += 1
     if record.rater:
         rater = _hash(record.rater)
-        census.raters.add(rater)
+        census.ballot.add(record)
         if census.first_rater.setdefault(answer, rater) != rater:
             census.rated_twice.add(answer)
     census.prompt_lengths.append(_num_characters(record.prompt))
     census.answer_lengths[record.label].append(_num_characters(record.completion))
 
 
-def _warnings_of(census: Census, notes: Counter[str]) -> list[str]:
+def _warnings_of(census: Census, notes: Counter[str], raters: Sequence[RaterVotes]) -> list[str]:
     num_up, num_down = census.labels[True], census.labels[False]
     num_contradictions = _num_mixed(census.answers)
     warnings = []
@@ -166,8 +203,67 @@ def _warnings_of(census: Census, notes: Counter[str]) -> list[str]:
     if num_up and num_down and max(medians) > LENGTH_GAP * max(1, min(medians)):
         finding = f"{medians[0]} characters desirable, {medians[1]} undesirable (medians)"
         warnings.append(f"length alone predicts the label: answers have {finding}")
+    warnings += [
+        f"rater {one.rater} is {one.suspicious} in {one.desirable + one.undesirable} votes; the "
+        "others are not: look at these votes, or leave them out"
+        for one in raters
+        if one.suspicious
+    ]
     warnings += [f"{name} ({count} records)" for name, count in notes.items() if count]
     return warnings
+
+
+def _weights_of(labels: Counter[bool]) -> dict[str, float | str]:
+    if not labels.total():
+        return {}
+    desirable, undesirable, reason = auto_weights(labels[True], labels[False])
+    weights = {"desirable_weight": desirable, "undesirable_weight": undesirable}
+    return {**weights, "reason": reason}
+
+
+def _model_row(labels: Counter[bool]) -> dict[str, Any]:
+    from scipy.stats import binomtest
+
+    share = binomtest(labels[True], labels.total()).proportion_ci(method="wilson")
+    return {
+        "desirable": labels[True],
+        "undesirable": labels[False],
+        "share": labels[True] / labels.total(),
+        "share_ci": [float(share.low), float(share.high)],
+    }
+
+
+def _examples(path: Path, answers: frozenset[int]) -> list[dict[str, Any]]:
+    """The first answers with both labels: texts, and who says what."""
+    found: dict[int, dict[str, Any]] = {}
+    for record in read_feedback(path) if answers else ():
+        name = answer_hash(record)
+        if name not in answers or (name not in found and len(found) == SHOWN_CONTRADICTIONS):
+            continue
+        texts = {"prompt": _last_text(record.prompt), "completion": _last_text(record.completion)}
+        example = found.setdefault(name, {**texts, "desirable": [], "undesirable": []})
+        side = example["desirable" if record.label else "undesirable"]
+        if len(side) < SHOWN_RATERS:
+            side.append(record.rater)
+    return list(found.values())
+
+
+def _last_text(side: Text) -> str:
+    return side if isinstance(side, str) else str(side[-1]["content"])
+
+
+def _histogram(census: Census) -> dict[str, list[int]]:
+    """Answers by label and power of 2 of their characters: [2^i, 2^(i+1))."""
+    counts = {label: Counter[int]() for label in (True, False)}
+    for label, lengths in census.answer_lengths.items():
+        counts[label].update(max(0, length.bit_length() - 1) for length in lengths)
+    powers = [power for counter in counts.values() for power in counter]
+    bins = range(min(powers, default=0), max(powers, default=0) + 1)
+    return {
+        "edges": [2**power for power in (*bins, bins[-1] + 1)],
+        "desirable": [counts[True][power] for power in bins],
+        "undesirable": [counts[False][power] for power in bins],
+    }
 
 
 def _lengths_of(census: Census) -> dict[str, Iterable[int]]:
