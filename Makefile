@@ -21,9 +21,10 @@ lint: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# docs/configuration.md and docs/config.schema.json, from the settings as the code has them.
+# docs/configuration.md, docs/config.schema.json and docs/importers.md, from the code as it is.
 docs: install
 	$(BIN)/python docs/write_configuration.py
+	$(BIN)/python docs/write_importers.py
 
 # Seconds and memory beside two versions of TRL, each in an environment of its own; writes
 # benchmarks/results/. Takes hours on two cores and needs a quiet machine; goes on where it stopped.

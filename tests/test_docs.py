@@ -196,3 +196,8 @@ def test_the_rules_of_cleaning_in_the_docs_are_those_of_the_code() -> None:
     rows = re.findall(r"^\| `([a-z-]+)` \| (.*?) \|$", page, re.MULTILINE)
     found = {name: re.sub(r" \(`<.*\)$", "", text) for name, text in rows if name in RULES}
     assert found == RULES
+
+
+def test_the_table_of_importers_is_that_of_the_code() -> None:
+    made = runpy.run_path(str(DOCS / "write_importers.py"))
+    assert (DOCS / "importers.md").read_text(encoding="utf-8") == made["page"]()

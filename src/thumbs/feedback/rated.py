@@ -33,9 +33,13 @@ class LastVotes:
         """A vote of `key` was met."""
         self._last[key] = max(order, self._last.get(key, order))
 
+    def stands(self, key: Hashable, order: Order) -> bool:
+        """Whether it is the last one."""
+        return self._last[key] == order
+
     def is_last(self, key: Hashable, order: Order, tally: Tally) -> bool:
         """Whether it is the last one; others are counted."""
-        if self._last[key] == order:
+        if self.stands(key, order):
             return True
         tally.dropped[LATER_VOTE] += 1
         return False

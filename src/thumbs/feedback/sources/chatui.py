@@ -18,6 +18,7 @@ from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.rated import (
     LATER_VOTE,
     RECORD_DROPS,
+    TAKEN_BACK,
     LastVotes,
     Order,
     mapping,
@@ -32,20 +33,21 @@ READS = "MongoDB conversations (mongoexport, conversations.json), Parquet of /ad
 UNFINISHED = "unfinished answer"
 BROKEN = "answer whose thread is broken"
 NOT_AN_ANSWER = "vote on a message that is not an answer"
-DROPS = (*RECORD_DROPS, UNFINISHED, BROKEN, NOT_AN_ANSWER, LATER_VOTE)
+DROPS = (*RECORD_DROPS, UNFINISHED, BROKEN, NOT_AN_ANSWER, LATER_VOTE, TAKEN_BACK)
 
 ROLES = {"user": "user", "assistant": "assistant", "system": "system"}
 LABELS = {1: True, -1: False}
 
 
 class Rated(NamedTuple):
-    """A message with a score, and where it stands."""
+    """A message that can be scored, and where it stands. score: 1, -1, or 0 for no vote."""
 
     place: str
     key: object
     order: Order
     chat: Mapping[str, Any]
     number: int  # in the list of messages
+    score: int
 
 
 def detect(entry: Mapping[str, Any]) -> bool:
@@ -62,12 +64,16 @@ def read(
     options: ImportOptions,  # noqa: ARG001, conversations are read one way
 ) -> Iterator[Feedback]:
     """A record per scored message; a conversation in two exports counts as the later one says."""
-    last = LastVotes()
+    last, scored = LastVotes(), set[object]()
     for rated in _rated(paths):
         last.note(rated.key, rated.order)
+        if rated.score:
+            scored.add(rated.key)
     for rated in _rated(paths):
-        if last.is_last(rated.key, rated.order, tally):
+        if rated.score and last.is_last(rated.key, rated.order, tally):
             yield from _record(rated, tally)
+        elif rated.key in scored and last.stands(rated.key, rated.order):
+            tally.dropped[TAKEN_BACK] += not rated.score
 
 
 def _rated(paths: Sequence[Path]) -> Iterator[Rated]:
@@ -78,15 +84,20 @@ def _rated(paths: Sequence[Path]) -> Iterator[Rated]:
             chat_id = plain_value(chat.get("_id")) or plain_value(chat.get("id"))
             for i, message in enumerate(map(mapping, sequence(chat.get("messages")))):
                 number += 1
-                score = plain_value(message.get("score"))
-                if score in (None, 0):
-                    continue
-                if score not in LABELS or isinstance(score, bool):
-                    finding = f"score is {shown(score)}. Allowed: 1, -1, and 0 for no vote"
-                    raise FeedbackError(f"{place}: message {i + 1}: {finding}.")
+                score = _score(message, f"{place}: message {i + 1}")
                 own = plain_value(message.get("id"))
-                key = (chat_id, own) if chat_id and own else number
-                yield Rated(place, key, (time_text(updated, place), number), chat, i)
+                key = (str(chat_id), str(own)) if chat_id and own else number
+                yield Rated(place, key, (time_text(updated, place), number), chat, i, score)
+
+
+def _score(message: Mapping[str, Any], place: str) -> int:
+    score = plain_value(message.get("score"))
+    if score in (None, ""):
+        return 0
+    if isinstance(score, bool) or score not in (*LABELS, 0):
+        finding = f"score is {shown(score)}. Allowed: 1, -1, and 0 for no vote"
+        raise FeedbackError(f"{place}: {finding}.")
+    return int(score)  # type: ignore[call-overload, no-any-return]
 
 
 def _record(rated: Rated, tally: Tally) -> Iterator[Feedback]:
@@ -113,10 +124,10 @@ def _record(rated: Rated, tally: Tally) -> Iterator[Feedback]:
     record = rated_record(
         turns,
         [{"role": "assistant", "content": message.get("content")}],
-        LABELS[int(str(plain_value(message["score"])))],
+        LABELS[rated.score],
         f"{rated.place}: message {rated.number + 1}",
         tally,
-        score=plain_value(message["score"]),
+        score=rated.score,
         conversation=plain_value(chat.get("_id")) or plain_value(chat.get("id")),
         source=NAME,
         rater=plain_value(chat.get("userId")) or plain_value(chat.get("sessionId")),

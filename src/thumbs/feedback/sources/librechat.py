@@ -8,7 +8,7 @@ client/src/hooks/Conversations/useExportConversation.ts.
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from thumbs.errors import FeedbackError, shown
 from thumbs.feedback.clean import Tally
@@ -18,6 +18,7 @@ from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.rated import (
     LATER_VOTE,
     RECORD_DROPS,
+    TAKEN_BACK,
     LastVotes,
     Order,
     mapping,
@@ -34,22 +35,16 @@ UNFINISHED = "unfinished answer"
 WITH_ERROR = "answer with an error"
 BROKEN = "answer whose thread is broken"
 NOT_AN_ANSWER = "vote on a message that is not an answer"
-DROPS = (*RECORD_DROPS, UNFINISHED, WITH_ERROR, BROKEN, NOT_AN_ANSWER, LATER_VOTE)
+DROPS = (
+    *(*RECORD_DROPS, UNFINISHED, WITH_ERROR, BROKEN, NOT_AN_ANSWER, LATER_VOTE),
+    TAKEN_BACK,
+)
 
 ROOT = "00000000-0000-0000-0000-000000000000"
 LABELS = {"thumbsUp": True, "thumbsDown": False}
 CSV_COLUMNS = {"sender", "text", "isCreatedByUser", "messageId"}
 
 Node = Mapping[str, Any]
-
-
-class Rated(NamedTuple):
-    """A message with a thumb."""
-
-    place: str
-    key: tuple[str, str]  # conversation, message
-    order: Order
-    node: Node
 
 
 def detect(entry: Mapping[str, Any]) -> bool:
@@ -69,16 +64,20 @@ def read(
     Raises:
         FeedbackError: a file is the CSV export, which has no thumbs, or a rating is unknown.
     """
-    last = LastVotes()
+    last, rated = LastVotes(), set[tuple[str, str]]()
     with Spool() as nodes:
-        for place, chat, node in _nodes(paths):
+        for number, (place, chat, node) in enumerate(_nodes(paths)):
             nodes.put(_key(chat, node), _kept(node))
+            last.note(_key(chat, node), _order(node, place, number))
             if _rating(node, place):
-                last.note(_key(chat, node), _order(node, place))
-        for place, chat, node in _nodes(paths):
-            rating = _rating(node, place)
-            if rating and last.is_last(_key(chat, node), _order(node, place), tally):
+                rated.add(_key(chat, node))
+        for number, (place, chat, node) in enumerate(_nodes(paths)):
+            key, rating = _key(chat, node), _rating(node, place)
+            order = _order(node, place, number)
+            if rating and last.is_last(key, order, tally):
                 yield from _record(place, chat, node, LABELS[rating], nodes, tally)
+            elif key in rated and last.stands(key, order):
+                tally.dropped[TAKEN_BACK] += not rating
 
 
 def _nodes(paths: Sequence[Path]) -> Iterator[tuple[str, Node, Node]]:
@@ -130,9 +129,9 @@ def _key(chat: Node, node: Node) -> tuple[str, str]:
     )
 
 
-def _order(node: Node, place: str) -> Order:
+def _order(node: Node, place: str, number: int) -> Order:
     time = plain_value(node.get("updatedAt")) or plain_value(node.get("createdAt"))
-    return time_text(time, place), 0
+    return time_text(time, place), number
 
 
 def _rating(node: Node, place: str) -> str:
