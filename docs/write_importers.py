@@ -17,8 +17,9 @@ def page() -> str:
     lines = [
         "# What `thumbs import` reads and leaves out",
         "",
-        "Written by `make docs` from the sources. What is left out is counted by these reasons and printed;",
-        "more about each tool: [feedback-format.md](feedback-format.md#what-thumbs-import-does).",
+        "Written by `make docs` from the sources. What is left out is counted by these reasons and",
+        "printed. More about each tool:",
+        "[feedback-format.md](feedback-format.md#what-thumbs-import-does).",
         "",
         "| `--from` | what is read | what is left out |",
         "|---|---|---|",

@@ -97,7 +97,7 @@ def _score(message: Mapping[str, Any], place: str) -> int:
     if isinstance(score, bool) or score not in (*LABELS, 0):
         finding = f"score is {shown(score)}. Allowed: 1, -1, and 0 for no vote"
         raise FeedbackError(f"{place}: {finding}.")
-    return int(score)  # type: ignore[call-overload, no-any-return]
+    return int(str(score))
 
 
 def _record(rated: Rated, tally: Tally) -> Iterator[Feedback]:
