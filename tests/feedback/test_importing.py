@@ -292,3 +292,34 @@ def test_what_holds_no_text_or_no_vote_is_refused_in_one_line(tmp_path: Path, na
 def test_every_shared_fixture_is_here(shared: Path) -> None:
     known = {name for _, name, *_ in IMPORTED} | REFUSED.keys()
     assert {path.name for path in (shared / "fixtures").iterdir()} == known | {"SOURCE.txt"}
+
+
+@pytest.mark.parametrize(
+    ("tool", "options", "message"),
+    [
+        (
+            "openwebui",
+            ImportOptions(mapping={"prompt": "a"}),
+            "--map, --score: the export of openwebui says itself where things stand. Leave them "
+            "out, or read its rows with --from generic.",
+        ),
+        (
+            "argilla",
+            ImportOptions(mapping={"prompt": "a", "label": "b"}),
+            "--map label: is nothing that --from argilla reads. Allowed: --map prompt=FIELD --map "
+            "completion=FIELD.",
+        ),
+        (
+            "argilla",
+            ImportOptions(score="a"),
+            "--score: is nothing that --from argilla reads. Allowed: --map prompt=FIELD --map "
+            "completion=FIELD.",
+        ),
+    ],
+)
+def test_a_mapping_that_a_source_does_not_read_is_refused(
+    tmp_path: Path, tool: str, options: ImportOptions, message: str
+) -> None:
+    with pytest.raises(FeedbackError) as caught:
+        import_feedback([OPENWEBUI], tmp_path / "out.jsonl", tool=tool, options=options)
+    assert str(caught.value) == message

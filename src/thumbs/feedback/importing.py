@@ -21,7 +21,7 @@ from thumbs.feedback.generic import require_mapping
 from thumbs.feedback.listing import list_files
 from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback
-from thumbs.feedback.tools import SOURCES
+from thumbs.feedback.tools import OWN_NAMES, SOURCES
 from thumbs.feedback.votes import Ballot, settle
 from thumbs.files import require_writable_file
 from thumbs.progress import progress_bar
@@ -72,8 +72,8 @@ def import_feedback(
     """
     _refuse_overwriting(sources, out)
     if options.mapping or options.score:
-        require_mapping(options)
         tool = tool or generic.NAME
+        _require_use_of_mapping(tool, options)
     require_feedback_name(out)
     require_writable_file(out)
     listing = list_files(sources, tool)
@@ -114,6 +114,22 @@ def _read(
         reason = " ".join(str(error).split())[:200]
         finding = f"an entry is nested too deeply, or holds what no feedback file can ({reason})"
         raise FeedbackError(f"{where}: {finding}. Leave it out.") from None
+
+
+def _require_use_of_mapping(tool: str, options: ImportOptions) -> None:
+    """Refuse a --map or --score that the tool's source would not read."""
+    if tool == generic.NAME:
+        require_mapping(options)
+        return
+    if tool not in OWN_NAMES:
+        finding = f"the export of {tool} says itself where things stand"
+        advice = f"Leave them out, or read its rows with --from {generic.NAME}"
+        raise FeedbackError(f"--map, --score: {finding}. {advice}.")
+    unread = [key for key in options.mapping if key not in generic.NEEDED]
+    if unread or options.score:
+        found = f"--map {unread[0]}" if unread else "--score"
+        allowed = "Allowed: --map prompt=FIELD --map completion=FIELD"
+        raise FeedbackError(f"{found}: is nothing that --from {tool} reads. {allowed}.")
 
 
 def _refuse_overwriting(sources: Iterable[Path], out: Path) -> None:

@@ -79,6 +79,9 @@ GUESSES = {
 # Tools whose rows are those of another one: the same keys, the same meaning, one importer.
 OTHER_NAMES = {"ms-swift": "llama-factory"}
 
+# Tools whose users name the fields themselves: --map prompt=FIELD --map completion=FIELD says them.
+OWN_NAMES = (argilla.NAME, labelstudio.NAME)
+
 
 def find_source(path: Path, tool: str | None = None) -> Source:
     """The source named `tool`, or the one that recognises the file.

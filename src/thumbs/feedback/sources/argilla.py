@@ -1,9 +1,13 @@
 """Argilla 2: records of a dataset with the responses of its annotators.
 
-In: `dataset.records.to_json()` or `to_list()`, nested ({"fields", "responses"}) or flattened
-(`quality.responses`, `quality.responses.users`), also as JSON lines or Parquet. Out: a record per
-answer and annotator. Suggestions are no votes, drafts and discarded responses are left out. Source:
-Argilla 2.8, argilla/src/argilla/records/_io/_generic.py.
+In: `dataset.records.to_json()`, `to_list()` or `to_disk()`, nested ({"fields", "responses"}) or
+flattened (`quality.responses`, `quality.responses.users`, `quality.responses.status`), also as JSON
+lines, or as Parquet from `to_datasets()` and the hub. Out: a record per answer and annotator; two
+per ranking of answers; a text question that is plainly a correction gives the better answer.
+
+Suggestions are no votes. Only the flattened form tells submitted responses from drafts and
+discarded ones, which are left out. No form holds a time. Source: Argilla 2.8,
+argilla/records/_io/_generic.py, argilla/records/_resource.py, argilla/responses.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,40 +15,49 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from thumbs.errors import FeedbackError
+from thumbs.errors import FeedbackError, shown
+from thumbs.feedback.annotated import (
+    ANNOTATED_DROPS,
+    COMMENTS,
+    CORRECTIONS,
+    Judgement,
+    Ranking,
+    annotated_records,
+    plain_name,
+)
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import read_entries
-from thumbs.feedback.labels import NEITHER, ON_THRESHOLD, Judge, Vote
 from thumbs.feedback.options import ImportOptions
-from thumbs.feedback.provider_json import parsed, request_messages, response_messages
-from thumbs.feedback.rated import RECORD_DROPS, mapping, rated_record, sequence
-from thumbs.feedback.record import Feedback, keys_found
+from thumbs.feedback.provider_json import parsed
+from thumbs.feedback.rated import LATER_VOTE, mapping, sequence
+from thumbs.feedback.record import Feedback
 
 NAME = "argilla"
 READS = "records as JSON, JSON lines or Parquet; responses to one question (--score-name)"
 NOT_SUBMITTED = "response that is a draft or discarded"
-OTHER_QUESTION = "response to another question"
-DROPS = (*RECORD_DROPS, NOT_SUBMITTED, OTHER_QUESTION, NEITHER, ON_THRESHOLD)
+DROPS = (*ANNOTATED_DROPS, NOT_SUBMITTED)
+STATUS_UNKNOWN = "response whose status the export does not hold, taken as submitted"
 
-PROMPTS = ("prompt", "instruction", "question", "input", "chat", "messages", "conversation")
-ANSWERS = ("response", "completion", "answer", "output", "generation")
-SUFFIX = ".responses"
+RESPONSES, USERS, STATUS = ".responses", ".responses.users", ".responses.status"
+SUGGESTIONS = (".suggestion", ".suggestion.score", ".suggestion.agent")
+OWN_KEYS = ("id", "status", "_server_id", "score")
+SUBMITTED = (None, "submitted")
 
 
-class Given(NamedTuple):
-    """A response to a question."""
+class Response(NamedTuple):
+    """What a person said to a question. status: "" where the export does not hold it."""
 
-    place: str
-    record: Mapping[str, Any]
     question: str
     value: object
-    rater: str
+    user: str
+    status: object
 
 
 def detect(entry: Mapping[str, Any]) -> bool:
     """Whether the first entry of a file is a record."""
-    nested = {"fields", "responses"} <= entry.keys() and isinstance(entry["responses"], dict)
-    return nested or any(key.endswith(SUFFIX) and f"{key}.users" in entry for key in entry)
+    if {"fields", "responses"} <= entry.keys():
+        return isinstance(parsed(entry["responses"]), dict)
+    return any(key.endswith(USERS) and key.removesuffix(".users") in entry for key in entry)
 
 
 def read(paths: Sequence[Path], tally: Tally, *, options: ImportOptions) -> Iterator[Feedback]:
@@ -54,89 +67,105 @@ def read(paths: Sequence[Path], tally: Tally, *, options: ImportOptions) -> Iter
         FeedbackError: there are several questions and none is chosen, a value cannot be judged, or
             no field holds the prompt or the answer.
     """
-    question = _chosen_question(paths, options)
 
-    def votes() -> Iterator[Vote]:
-        found = (given for given in _given(paths, Tally()) if given.question == question)
-        return (Vote(given.value, _sides(given.record, given.place)[0]) for given in found)
+    def judgements(tally: Tally) -> Iterator[Judgement]:
+        for place, entry in chain.from_iterable(map(read_entries, paths)):
+            yield from _judgements(place, entry, tally)
 
-    judge = Judge(options, votes, f"question {question!r}")
-    for given in _given(paths, tally):
-        if given.question != question:
-            tally.dropped[OTHER_QUESTION] += 1
-            continue
-        prompt, answer = _sides(given.record, given.place)
-        label = judge.label(Vote(given.value, prompt), given.place, tally)
-        if label is None:
-            continue
-        metadata = mapping(parsed(given.record.get("metadata")))
-        record = rated_record(
-            request_messages(prompt),
-            response_messages(answer),
-            label,
-            given.place,
-            tally,
-            score=given.value,
-            source=NAME,
-            rater=given.rater,
-            model=metadata.get("model") or metadata.get("model_name"),
-        )
-        if record is not None:
-            yield record
-
-
-def _given(paths: Sequence[Path], tally: Tally) -> Iterator[Given]:
-    for place, record in chain.from_iterable(map(read_entries, paths)):
-        responses = parsed(record.get("responses"))
-        for question, given in mapping(responses).items():
-            for one in map(mapping, sequence(given)):
-                if one.get("status", "submitted") != "submitted":
-                    tally.dropped[NOT_SUBMITTED] += 1
-                    continue
-                yield Given(
-                    place, record, question, one.get("value"), str(one.get("user_id") or "")
-                )
-        for key in record:
-            users = record.get(f"{key}.users")
-            if key.endswith(SUFFIX) and isinstance(users, list):
-                states = sequence(record.get(f"{key}.status")) or ["submitted"] * len(users)
-                values = sequence(record[key])
-                for value, user, state in zip(values, users, states, strict=False):
-                    if state != "submitted":
-                        tally.dropped[NOT_SUBMITTED] += 1
-                        continue
-                    yield Given(place, record, key.removesuffix(SUFFIX), value, str(user or ""))
-
-
-def _chosen_question(paths: Sequence[Path], options: ImportOptions) -> str:
-    names = dict.fromkeys(given.question for given in _given(paths, Tally()))
     where = ", ".join(map(str, paths))
-    if options.score_name:
-        if options.score_name not in names:
-            found = ", ".join(names) or "none"
-            finding = f"no question is called {options.score_name!r}; found: {found}"
-            raise FeedbackError(f"{where}: --score-name: {finding}.")
-        return options.score_name
-    if len(names) > 1:
-        finding = f"several questions: {', '.join(names)}"
-        raise FeedbackError(f"{where}: {finding}. Choose the vote with --score-name.")
-    return next(iter(names), "")
+    return annotated_records(judgements, tally, options, source=NAME, where=where, what="question")
 
 
-def _sides(record: Mapping[str, Any], place: str) -> tuple[object, object]:
-    """Prompt and answer: two fields, or one of a whole chat that ends in the answer."""
-    fields = mapping(parsed(record.get("fields"))) or record
-    prompt = next((fields[key] for key in PROMPTS if fields.get(key)), None)
-    answer = next((fields[key] for key in ANSWERS if fields.get(key)), None)
-    if answer is None and isinstance(parsed(prompt), list):
-        turns = request_messages(prompt)
-        ends = turns and turns[-1]["role"] == "assistant"
-        return (turns[:-1], turns[-1:]) if ends else (turns, None)
-    if prompt is None:
-        allowed = (
-            f"Allowed for the prompt: {', '.join(PROMPTS)}; for the answer: {', '.join(ANSWERS)}"
-        )
-        advice = "Name others with --map prompt=fields.NAME --map completion=fields.NAME"
-        found = keys_found(fields)
-        raise FeedbackError(f"{place}: no field holds the prompt: {found}. {allowed}. {advice}.")
-    return prompt, answer
+def _judgements(place: str, entry: Mapping[str, Any], tally: Tally) -> Iterator[Judgement]:
+    """What each annotator said of a record, in the order they come in."""
+    is_nested = "responses" in entry
+    fields = mapping(parsed(entry.get("fields"))) if is_nested else _flat_fields(entry)
+    responses = _nested_responses(entry, place) if is_nested else _flat_responses(entry, place)
+    said: dict[str, Judgement] = {}
+    for number, one in enumerate(responses):
+        if one.status not in ("", *SUBMITTED):
+            tally.dropped[NOT_SUBMITTED] += 1
+            continue
+        tally.changed[STATUS_UNKNOWN] += one.status == ""
+        metadata = mapping(parsed(entry.get("metadata")))
+        item = str(entry.get("_server_id") or entry.get("id") or "")
+        blank = Judgement(place, item, fields, metadata, {}, {}, one.user)
+        _note(said.setdefault(one.user or str(number), blank), one, tally)
+    yield from said.values()
+
+
+def _note(judgement: Judgement, one: Response, tally: Tally) -> None:
+    if isinstance(one.value, str) and plain_name(one.question) in CORRECTIONS | COMMENTS:
+        judgement.written[one.question] = one.value
+    elif one.value not in (None, [], ""):
+        tally.dropped[LATER_VOTE] += one.question in judgement.votes
+        judgement.votes[one.question] = _vote(one.value, judgement.fields)
+
+
+def _nested_responses(entry: Mapping[str, Any], place: str) -> Iterator[Response]:
+    responses = parsed(entry.get("responses"))
+    if not isinstance(responses, dict | None):
+        finding = f'"responses" must be {{question: [...]}}, but is {shown(responses)}'
+        raise FeedbackError(f"{place}: {finding}.")
+    for question, given in (responses or {}).items():
+        for one in map(mapping, sequence(given)):
+            status = one.get("status", "")
+            yield Response(question, one.get("value"), _user(one.get("user_id")), status)
+
+
+def _flat_responses(entry: Mapping[str, Any], place: str) -> Iterator[Response]:
+    for key in entry:
+        if not key.endswith(RESPONSES) or f"{key}.users" not in entry:
+            continue
+        question = key.removesuffix(RESPONSES)
+        columns = (entry[key], entry[f"{key}.users"], entry.get(f"{key}.status"))
+        values, users, states = (parsed(column) or [] for column in columns)
+        lists = [len(part) for part in (values, users, states) if isinstance(part, list)]
+        if len(lists) < 3 or lists[0] != lists[1] or lists[2] not in (0, lists[1]):
+            finding = f"{key!r}, its users and its status must be lists of one length"
+            raise FeedbackError(f"{place}: {finding}. Export the records again.")
+        told = sequence(states) or [""] * lists[0]
+        for value, user, status in zip(sequence(values), sequence(users), told, strict=True):
+            yield Response(question, value, _user(user), status)
+
+
+def _flat_fields(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What is no response and no suggestion: fields and metadata, which stand side by side."""
+    endings = (RESPONSES, USERS, STATUS, *SUGGESTIONS)
+    return {
+        key: value
+        for key, value in entry.items()
+        if not key.endswith(endings) and key not in OWN_KEYS
+    }
+
+
+def _vote(value: object, fields: Mapping[str, Any]) -> object:
+    """A ranking of fields, or the value itself; the only one of several labels stands alone."""
+    if not isinstance(value, list):
+        return value
+    names = [_ranked_name(one, fields) for one in _by_rank(value)]
+    if len(names) > 1 and len(set(names)) == len(names) and all(names):
+        return Ranking(tuple(names))
+    return value[0] if len(value) == 1 else ", ".join(map(str, value))
+
+
+def _by_rank(value: list[Any]) -> list[Any]:
+    """The values of a ranking: as listed, which is by rank, or by the rank they hold."""
+    ranks = [mapping(one).get("rank") for one in value]
+    if all(isinstance(rank, int) for rank in ranks):
+        value = sorted(value, key=lambda one: one["rank"])
+    return [one.get("value") if isinstance(one, dict) else one for one in value]
+
+
+def _ranked_name(value: object, fields: Mapping[str, Any]) -> str:
+    """The field that a value names: "response-1" is `response1` and `response_1` too."""
+    wanted = _bare(value)
+    return next((name for name in fields if wanted and _bare(name) == wanted), "")
+
+
+def _bare(name: object) -> str:
+    return plain_name(name).replace("_", "") if isinstance(name, str) else ""
+
+
+def _user(user: object) -> str:
+    return "" if user in (None, "None") else str(user)
