@@ -45,10 +45,10 @@ from benchmarks.scenarios import (
     save_inputs,
     thumbs_settings,
 )
-from benchmarks.work import Shape, plan_flops
 from thumbs.config import load_config
 from thumbs.feedback.file import read_feedback, write_feedback
 from thumbs.prepare import Prepared, prepare
+from thumbs.scoring.work import Shape, plan_flops
 
 TRIED_AGAIN = ("full", "all")
 

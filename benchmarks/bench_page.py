@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.scenarios import SCENARIOS
-from benchmarks.work import share_of_ceiling
+from thumbs.scoring.work import share_of_ceiling
 
 Measurement = Mapping[str, Any]
 HEADINGS = ("", "seconds", "CPU seconds", "peak MB", "rows/s", "rows/s in steps", "last loss")

@@ -23,10 +23,10 @@ from benchmarks.bench_sides import figures
 from benchmarks.measured import RESULTS, machine, run_measured, versions
 from benchmarks.scenarios import BATCH_ROWS, LEARNING_RATE, MAX_TOKENS, SEED, save_model, write_rows
 from benchmarks.synthetic_text import pair_lines
-from benchmarks.work import Shape, plan_flops, share_of_ceiling
 from thumbs.config import load_config
 from thumbs.files import write_bytes
 from thumbs.prepare import prepare
+from thumbs.scoring.work import Shape, plan_flops, share_of_ceiling
 
 CPU_THREADS = min(8, os.cpu_count() or 1)
 TRL_FORWARD_ROWS = (4, 16)

@@ -20,7 +20,6 @@ from benchmarks.scenarios import (
     write_rows,
 )
 from benchmarks.synthetic_text import pair_lines
-from benchmarks.work import Shape, plan_flops, share_of_ceiling, step_flops, step_tokens
 
 from thumbs.config import LoraConfig
 from thumbs.data.plan import Batch, Group
@@ -28,6 +27,7 @@ from thumbs.data.rows import Row
 from thumbs.feedback.file import read_feedback
 from thumbs.models.lora import add_lora
 from thumbs.models.tiny import random_model
+from thumbs.scoring.work import Shape, plan_flops, share_of_ceiling, step_flops, step_tokens
 
 
 def row(prompt: tuple[int, ...], completion: tuple[int, ...]) -> Row:

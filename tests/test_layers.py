@@ -42,7 +42,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prepare": ASSEMBLED,
     "budget": ASSEMBLED | {"prepare"},
     "execute": ASSEMBLED | {"prepare"},
-    "pipeline": ASSEMBLED | {"prepare", "budget", "execute"},
+    "dry_run": ASSEMBLED | {"prepare", "budget"},
+    "pipeline": ASSEMBLED | {"prepare", "budget", "dry_run", "execute"},
     # Verbs that need no torch go past the pipeline, whose imports load it.
     "cli": {"pipeline", "config", "loss_table", "feedback", "report.page"},
     "__main__": {"cli"},

@@ -291,6 +291,27 @@ def check(
 
 
 @app.command()
+def plan(
+    feedback: FeedbackFile,
+    model: Annotated[str, typer.Option(help="Model folder or hub id.")] = "",
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    set_: Settings = None,
+    json: Json = False,
+) -> None:
+    """What a run would be: steps, tokens, memory, time, three rows. Loads no weights."""
+    settings = load_config(config, set_ or [], model=model)
+    if not settings.model.name_or_path:
+        raise ConfigError("--model: is missing; give a model folder or a hub id")
+    from thumbs import pipeline
+
+    result = pipeline.plan(feedback, settings)
+    if json:
+        _print_json(result)
+    else:
+        _print_plan(str(feedback), result)
+
+
+@app.command()
 def train(
     feedback: Annotated[Path | None, typer.Argument(help="Feedback file.")] = None,
     model: Annotated[str, typer.Option(help="Model folder or hub id.")] = "",
@@ -402,6 +423,47 @@ def _print_table(title: str, values: Mapping[str, Any]) -> None:
 def _plain(text: str) -> str:
     """Text of the data as it is: no markup, and no control characters for the terminal to obey."""
     return escape(CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text))
+
+
+def _print_plan(title: str, result: Mapping[str, Any]) -> None:
+    gib = 2**30
+    trained, parameters = result["trained_parameters"], result["parameters"]
+    free = "" if result["free_bytes"] is None else f" of {result['free_bytes'] / gib:.3g} GiB free"
+    weights = result["weights"]
+    left_out = {**result["drops"], **result["cuts"]}
+    rows = {
+        "rows": f"{result['train_rows']:,} to train on, {result['heldout_rows']:,} held out",
+        "left out or cut": ", ".join(f"{k} {n:,}" for k, n in left_out.items()) or "nothing",
+        "weights": f"desirable {weights['desirable_weight']:.3g}, undesirable "
+        f"{weights['undesirable_weight']:.3g}: {weights['reason']}",
+        "steps": f"{result['steps']:,}",
+        "tokens": f"{result['tokens']:,} in steps, {result['reference_tokens']:,} in the reference "
+        f"pass; {result['padding']:.1%} padding",
+        "parameters": f"{parameters:,}, of which {trained:,} are trained",
+        "micro-batch": f"{result['micro_batch_tokens']:,} tokens",
+        "peak memory": f"about {result['peak_bytes'] / gib:.2g} GiB{free} ({result['device']})",
+        "time": f"about {_duration(result['seconds_estimate'])}",
+    }
+    table = Table(show_header=False, title=_plain(title), title_justify="left")
+    for key, value in rows.items():
+        table.add_row(key, _plain(value))
+    out_console.print(table)
+    out_console.print("three rows; what carries loss stands in 【 】", markup=False)
+    for row in result["rows"]:
+        kind = "desirable" if row["desirable"] else "undesirable"
+        counts = f"{row['prompt_tokens']} + {row['completion_tokens']} tokens"
+        out_console.print(f"\n{kind}, {counts}, {row['loss_tokens']} with loss", style="bold")
+        for piece in row["pieces"]:
+            text = _plain(piece["text"])
+            shown = f"[green]【{text}】[/]" if piece["loss"] else f"[dim]{text}[/]"
+            out_console.print(shown, end="", soft_wrap=True)
+        out_console.print()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _print_training(result: Mapping[str, Any]) -> None:

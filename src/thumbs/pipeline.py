@@ -17,6 +17,7 @@ import torch
 from thumbs.budget import micro_batch_tokens, tokens_without_gradient
 from thumbs.config import Config, dump_config, load_config, with_whole_paths
 from thumbs.data.rows import StoredRows
+from thumbs.dry_run import plan_run
 from thumbs.errors import (
     CheckpointError,
     ConfigError,
@@ -83,6 +84,7 @@ __all__ = [
     "demo",
     "evaluate",
     "import_feedback",
+    "plan",
     "report",
     "resume_training",
     "train_model",
@@ -120,6 +122,14 @@ def check(
         if result["dpo_forecast"]["pairs"]:
             result["dpo_forecast"] = _forecast(feedback, config, beta)
     return result
+
+
+def plan(feedback: Path, config: Config) -> dict[str, Any]:
+    """`thumbs plan`: what a run would be; loads no weights and writes nothing."""
+    config = with_whole_paths(config)
+    _require_whole_model(config.model.name_or_path)
+    require_optimizer(config.train, pick_device())
+    return plan_run(feedback, config)
 
 
 def train_model(
