@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install install-dev demo test lint bench profile label-blocks scale faults fuzz lora-demo docs clean
+.PHONY: install install-dev demo test lint bench profile label-blocks scale scale-import memory faults fuzz lora-demo docs clean
 
 install: $(VENV)/installed
 
@@ -39,6 +39,14 @@ label-blocks: install $(VENV)-trl/installed
 # From 1,000 to 1,000,000 rows, up to the first step; writes benchmarks/results/.
 scale: install
 	$(BIN)/python -m benchmarks.scale
+
+# Logs of 1,000,000 votes and of 5 GB, imported and checked; writes benchmarks/results/.
+scale-import: install
+	$(BIN)/python -m benchmarks.scale_import
+
+# Peak memory as thumbs plan foretells it, beside that of the run; writes benchmarks/results/.
+memory: install
+	$(BIN)/python -m benchmarks.memory
 
 # The phases of a run and the operations of its steps; writes benchmarks/results/.
 profile: install

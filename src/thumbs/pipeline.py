@@ -34,6 +34,7 @@ from thumbs.feedback.contradictory import (
     contradictory_answers,
     contradictory_pairs,
     forecast,
+    rated_answers,
 )
 from thumbs.feedback.file import read_feedback
 from thumbs.feedback.importing import import_feedback
@@ -344,7 +345,8 @@ def _origin(
 
 def _forecast(feedback: Path, config: Config, beta: float) -> dict[str, Any]:
     """Theorem 4.3 on the contradictory prompts of a file, the model being the reference."""
-    pairs = contradictory_pairs(feedback, contradictory_answers(feedback))
+    answers = rated_answers(feedback, contradictory_answers(feedback))
+    pairs = contradictory_pairs(answers)
     records = {record.id: record for pair in pairs for record in (pair.majority, pair.minority)}
     tokenized = tokenize_records(list(records.values()), config, date.today())
     rows = {row.record_id: row for row in tokenized.rows}

@@ -12,6 +12,7 @@ from thumbs.feedback.contradictory import (
     contradictory_pairs,
     flips,
     forecast,
+    rated_answers,
 )
 from thumbs.feedback.file import write_feedback
 from thumbs.feedback.record import Feedback
@@ -39,7 +40,7 @@ def path(tmp_path: Path) -> Path:
 def test_pairs_and_their_wins_by_hand(path: Path) -> None:
     answers = contradictory_answers(path)
     assert len(answers) == 3  # a, b, d
-    [pair] = contradictory_pairs(path, answers)
+    [pair] = contradictory_pairs(rated_answers(path, answers))
     assert (pair.majority.completion, pair.minority.completion) == ("a", "b")
     assert pair.wins == (6, 4)
     assert pair.p == pytest.approx(0.6)
@@ -47,7 +48,7 @@ def test_pairs_and_their_wins_by_hand(path: Path) -> None:
 
 def test_dpo_flips_where_the_reference_outweighs_the_votes(path: Path) -> None:
     # METHOD: at beta .1 and p .6 the flip needs a reference ratio above 57.7.
-    [pair] = contradictory_pairs(path, contradictory_answers(path))
+    [pair] = contradictory_pairs(rated_answers(path, contradictory_answers(path)))
     assert not flips(pair, math.log(57.6), 0.1)
     assert flips(pair, math.log(57.7), 0.1)
     # At beta 1 a ratio of 1.5 is the boundary: (.6 / .4).
@@ -65,7 +66,7 @@ def test_dpo_flips_where_the_reference_outweighs_the_votes(path: Path) -> None:
 
 def test_a_tie_has_no_minority(path: Path) -> None:
     write_feedback(path, [*votes("q", "a", 1, 1), *votes("q", "b", 1, 1)])
-    [pair] = contradictory_pairs(path, contradictory_answers(path))
+    [pair] = contradictory_pairs(rated_answers(path, contradictory_answers(path)))
     assert pair.wins == (1, 1)
     assert not flips(pair, 99.0, 0.1)
 

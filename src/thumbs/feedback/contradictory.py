@@ -12,13 +12,15 @@ theorem 4.3.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
-from thumbs.feedback.file import read_feedback
-from thumbs.feedback.record import Feedback, digest
+from thumbs.feedback.file import read_feedback, read_feedback_entries
+from thumbs.feedback.record import Feedback, digest, parse_record
+
+SHOWN_RATERS = 20  # of either label of an answer
 
 
 @dataclass(frozen=True)
@@ -36,24 +38,43 @@ class ContradictoryPair:
 
 
 @dataclass
-class _Answer:
+class RatedAnswer:
+    """An answer with both labels: one of its records, its votes, and the first raters of each."""
+
     record: Feedback
     up: int = 0
     down: int = 0
+    up_raters: list[str] = field(default_factory=list)
+    down_raters: list[str] = field(default_factory=list)
 
 
-def contradictory_pairs(path: Path, answers: frozenset[int]) -> list[ContradictoryPair]:
-    """The pairs of a file; answers: hashes of those that have both labels, which alone can pair."""
-    by_prompt: dict[int, dict[int, _Answer]] = {}
-    for record in read_feedback(path) if answers else ():
-        name = answer_hash(record)
-        if name not in answers:
+def rated_answers(path: Path, answers: frozenset[int]) -> list[RatedAnswer]:
+    """Those answers of a file, in the order of their first vote.
+
+    answers: their hashes. The file has been read strictly before, so lines of other answers are
+    passed over by their hash alone.
+    """
+    found: dict[int, RatedAnswer] = {}
+    for place, entry in read_feedback_entries(path) if answers else ():
+        sides = [entry.get("prompt"), entry.get("completion")]
+        if int(digest(sides), 16) not in answers:
             continue
-        prompt = by_prompt.setdefault(int(digest(record.prompt), 16), {})
-        answer = prompt.setdefault(name, _Answer(record))
+        record = parse_record(entry, place)
+        answer = found.setdefault(answer_hash(record), RatedAnswer(record))
+        raters = answer.up_raters if record.label else answer.down_raters
+        if len(raters) < SHOWN_RATERS:
+            raters.append(record.rater)
         answer.up += record.label
         answer.down += not record.label
-    return [pair for prompt in by_prompt.values() for pair in _pairs(list(prompt.values()))]
+    return list(found.values())
+
+
+def contradictory_pairs(answers: Iterable[RatedAnswer]) -> list[ContradictoryPair]:
+    """The pairs of answers that share a prompt; only answers with both labels can pair so."""
+    by_prompt: dict[str, list[RatedAnswer]] = {}
+    for answer in answers:
+        by_prompt.setdefault(digest(answer.record.prompt), []).append(answer)
+    return [pair for prompt in by_prompt.values() for pair in _pairs(prompt)]
 
 
 def contradictory_answers(path: Path) -> frozenset[int]:
@@ -102,7 +123,7 @@ def forecast(
     }
 
 
-def _pairs(answers: Sequence[_Answer]) -> Iterator[ContradictoryPair]:
+def _pairs(answers: Sequence[RatedAnswer]) -> Iterator[ContradictoryPair]:
     for a, b in combinations(answers, 2):
         wins = a.up * b.down, b.up * a.down
         if all(wins):

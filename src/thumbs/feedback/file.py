@@ -67,6 +67,11 @@ def read_feedback(path: Path, notes: Counter[str] | None = None) -> Iterator[Fee
         raise FeedbackError(f"{path}: the file holds no records; at least 1 is needed.")
 
 
+def read_feedback_entries(path: Path) -> Iterator[Entry]:
+    """The mappings of a feedback file as they stand there, unchecked, with their places."""
+    return _format_of(path).read(path)
+
+
 def require_feedback_name(path: Path) -> None:
     """Refuse a name whose ending is no format of ours.
 

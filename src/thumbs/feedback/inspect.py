@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from thumbs.feedback.balance import auto_weights
-from thumbs.feedback.contradictory import answer_hash, contradictory_pairs
+from thumbs.feedback.contradictory import (
+    RatedAnswer,
+    answer_hash,
+    contradictory_pairs,
+    rated_answers,
+)
 from thumbs.feedback.file import read_feedback
 from thumbs.feedback.raters import RaterVotes, rated_by
 from thumbs.feedback.record import Feedback, Text, content_id, digest
@@ -121,7 +126,8 @@ def check_feedback(path: Path) -> CheckResult:
     num_agreeing = sum(census.answers[answer] != BOTH for answer in census.rated_twice)
     raters = rated_by({name: (up, down) for name, (down, up) in census.raters.items()})
     both = frozenset(answer for answer, bits in census.answers.items() if bits == BOTH)
-    pairs = contradictory_pairs(path, both)
+    contradicted = rated_answers(path, both)
+    pairs = contradictory_pairs(contradicted)
     return CheckResult(
         records=census.labels.total(),
         prompts=len(census.prompts),
@@ -146,7 +152,7 @@ def check_feedback(path: Path) -> CheckResult:
         rater_votes=[asdict(one) for one in raters[:SHOWN_RATERS]],
         suspicious_raters=[one.rater for one in raters if one.suspicious],
         training_weights=_weights_of(census.training),
-        contradiction_examples=_examples(path, both),
+        contradiction_examples=_examples(contradicted),
         length_histogram=_histogram(census),
         dpo_forecast={
             "pairs": len(pairs),
@@ -168,14 +174,14 @@ def _count(census: Census, record: Feedback) -> None:
     prompt, answer = _hash(record.prompt), answer_hash(record)
     census.prompts[prompt] = census.prompts.get(prompt, 0) | bit
     census.answers[answer] = census.answers.get(answer, 0) | bit
-    census.conversations.add(_hash(record.conversation))
+    census.conversations.add(hash(record.conversation))
     census.models.setdefault(record.model, Counter())[record.label] += 1
     census.raters.setdefault(record.rater, [0, 0])[record.label] += 1
     if not split_heldout(record.conversation, DEFAULT_SEED, DEFAULT_HELDOUT):
         census.training[record.label] += 1
     if record.rater:
-        rater = _hash(record.rater)
-        census.ballot.add(record)
+        rater = hash(record.rater)
+        census.ballot.add(record, answer)
         if census.first_rater.setdefault(answer, rater) != rater:
             census.rated_twice.add(answer)
     census.prompt_lengths.append(_num_characters(record.prompt))
@@ -233,19 +239,17 @@ def _model_row(labels: Counter[bool]) -> dict[str, Any]:
     }
 
 
-def _examples(path: Path, answers: frozenset[int]) -> list[dict[str, Any]]:
+def _examples(answers: Sequence[RatedAnswer]) -> list[dict[str, Any]]:
     """The first answers with both labels: texts, and who says what."""
-    found: dict[int, dict[str, Any]] = {}
-    for record in read_feedback(path) if answers else ():
-        name = answer_hash(record)
-        if name not in answers or (name not in found and len(found) == SHOWN_CONTRADICTIONS):
-            continue
-        texts = {"prompt": _last_text(record.prompt), "completion": _last_text(record.completion)}
-        example = found.setdefault(name, {**texts, "desirable": [], "undesirable": []})
-        side = example["desirable" if record.label else "undesirable"]
-        if len(side) < SHOWN_RATERS:
-            side.append(record.rater)
-    return list(found.values())
+    return [
+        {
+            "prompt": _last_text(answer.record.prompt),
+            "completion": _last_text(answer.record.completion),
+            "desirable": answer.up_raters,
+            "undesirable": answer.down_raters,
+        }
+        for answer in answers[:SHOWN_CONTRADICTIONS]
+    ]
 
 
 def _last_text(side: Text) -> str:

@@ -55,6 +55,7 @@ class Feedback:
 
 
 KEYS = tuple(field.name for field in fields(Feedback))
+KNOWN_KEYS = frozenset(KEYS)
 
 
 def parse_record(
@@ -77,7 +78,8 @@ def parse_record(
         FeedbackError: a key is missing, of the wrong type or out of range; the answer is empty.
     """
     notes = Counter() if notes is None else notes
-    notes.update(f"key {key!r} is not used" for key in entry if key not in KEYS)
+    if not entry.keys() <= KNOWN_KEYS:
+        notes.update(f"key {key!r} is not used" for key in entry if key not in KEYS)
     prompt, completion = (
         _parse_side(entry, key, place, advice) for key in ("prompt", "completion")
     )
@@ -90,26 +92,32 @@ def parse_record(
     if not isinstance(completion, str) and completion[0]["role"] != "assistant":
         found = f"but has the role {shown(completion[0]['role'])}"
         raise _error(place, f'the first message of "completion" must be the assistant\'s, {found}.')
-    record = Feedback(
-        prompt=prompt,
-        completion=completion,
-        label=_parse_label(entry, place, advice),
-        weight=_parse_weight(entry, place),
-        time=_parse_time(entry, place, notes),
-        **{key: _parse_text(entry, key, place) for key in TEXT_KEYS},
-        **{key: _parse_json(entry, key, place) for key in JSON_KEYS},
-    )
+    label = _parse_label(entry, place, advice)
+    texts = {key: _parse_text(entry, key, place) for key in TEXT_KEYS}
     try:
+        if not texts["id"]:
+            texts["id"] = digest([prompt, completion, label, texts["rater"]])
+        if not texts["conversation"]:
+            texts["conversation"] = digest(_first_user_text(prompt))
+        record = Feedback(
+            prompt=prompt,
+            completion=completion,
+            label=label,
+            weight=_parse_weight(entry, place),
+            time=_parse_time(entry, place, notes),
+            **texts,
+            **{key: _parse_json(entry, key, place) for key in JSON_KEYS},
+        )
         orjson.dumps(record)
     except orjson.JSONEncodeError as error:  # half a character, or nested without end
         raise _error(place, f"holds what a feedback file cannot: {error}.", advice) from None
-    return with_defaults(record)
+    return record
 
 
 def is_blank(side: object) -> bool:
     """Whether a prompt or completion, checked or not, holds no text and no tool call."""
     if isinstance(side, list):
-        return not any(_says_something(message) for message in side)
+        return not any(map(_says_something, side))
     return side is None or (isinstance(side, str) and not side.strip())
 
 
@@ -235,6 +243,8 @@ def _parse_time(entry: Mapping[str, Any], place: str, notes: Counter[str]) -> st
 
 def _parse_json(entry: Mapping[str, Any], key: str, place: str) -> str:
     value = entry.get(key)
+    if value is None or value == ABSENT_JSON:
+        return ABSENT_JSON
     try:
         text = value if isinstance(value, str) else orjson.dumps(value).decode()
         held = orjson.loads(text or ABSENT_JSON)

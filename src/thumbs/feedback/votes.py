@@ -44,10 +44,15 @@ class Ballot:
     time: "array[int]" = field(default_factory=lambda: array("q"))
     up: "array[int]" = field(default_factory=lambda: array("b"))
 
-    def add(self, record: Feedback) -> None:
-        """Note a record; a vote without a rater is one rater's of its own."""
+    def add(self, record: Feedback, answer: int | None = None) -> None:
+        """Note a record; a vote without a rater is one rater's of its own.
+
+        answer: its hash, where that is known.
+        """
         number = len(self.answer)
-        self.answer.append(_hash([record.prompt, record.completion]))
+        if answer is None:
+            answer = _hash([record.prompt, record.completion])
+        self.answer.append(answer)
         self.rater.append(_hash(record.rater) if record.rater else number)
         self.time.append(_microseconds(record.time))
         self.up.append(record.label)
@@ -156,4 +161,7 @@ def _hash(value: object) -> int:
 
 
 def _microseconds(time: str) -> int:
-    return round(datetime.fromisoformat(time).timestamp() * 1e6) if time else -(2**62)
+    if not time:
+        return -(2**62)
+    moment = datetime.fromisoformat(time)
+    return int(moment.timestamp()) * 1_000_000 + moment.microsecond

@@ -5,7 +5,6 @@ Out: records. Source: TRL docs/source/dataset_formats.md.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +39,9 @@ def read(
                     tally.dropped[emptiness] += 1
                     continue
             row = _with_our_names(entry)
-            record = parse_record(row, place, advice=advice, notes=tally.changed)
-            yield record if record.source else replace(record, source=NAME)
+            if not row.get("source"):
+                row = {**row, "source": NAME}
+            yield parse_record(row, place, advice=advice, notes=tally.changed)
 
 
 def _with_our_names(entry: dict[str, Any]) -> dict[str, Any]:
