@@ -79,7 +79,7 @@ def page(record: dict[str, Any]) -> str:
     lines = [
         "# Import and check at scale",
         "",
-        "`make scale-import`; whole processes, the log made by `benchmarks/feedback_log.py`, seed 0.",
+        "`make scale-import`; whole processes; the log is made by `benchmarks/feedback_log.py`.",
         "",
         "| verb | source | GB | records | kept | seconds | others' CPU s | peak MB | records/s |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
