@@ -19,6 +19,7 @@ TEXT_PARTS = ("text", "input_text", "output_text")
 ENDS_BEFORE_ANSWER = "entry that ends before its answer"
 NOT_THE_ASSISTANTS = "answer that is not the assistant's"
 ENDS_IN_TOOL_RESULT = "answer that ends in a tool's result"
+JOINED = "messages of one speaker in a row, made one message"
 ANSWER_FAULTS = (ENDS_BEFORE_ANSWER, NOT_THE_ASSISTANTS, ENDS_IN_TOOL_RESULT)
 
 
@@ -50,6 +51,20 @@ def split_at_answer(messages: list[Message]) -> tuple[list[Message], list[Messag
     else:
         start = roles.index("assistant") if "assistant" in roles else len(roles)
     return messages[:start], messages[start:]
+
+
+def joined_turns(messages: list[Message], tally: Tally) -> list[Message]:
+    """Messages of text, those of one user or assistant in a row as one, counted."""
+    joined: list[Message] = []
+    for message in messages:
+        role = message.get("role")
+        if joined and joined[-1].get("role") == role and role in ("user", "assistant"):
+            texts = filter(None, (joined[-1]["content"], message["content"]))
+            joined[-1] = {**joined[-1], "content": "\n\n".join(texts)}
+            tally.changed[JOINED] += 1
+        else:
+            joined.append(message)
+    return joined
 
 
 def fault_of_answer(completion: Text) -> str:

@@ -24,7 +24,7 @@ from thumbs.errors import FeedbackError, shown
 from thumbs.feedback.clean import EMPTY_ANSWER, Tally
 from thumbs.feedback.entries import read_entries
 from thumbs.feedback.labels import NEITHER, ON_THRESHOLD, Judge, Vote, plain_text
-from thumbs.feedback.messages import plain_messages
+from thumbs.feedback.messages import joined_turns, plain_messages
 from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.rated import (
     LATER_VOTE,
@@ -58,7 +58,6 @@ PLACE = re.compile(r"[\[(]?\s*(\d{1,9})(?:\s*,\s*(\d{1,9}))?\s*,?\s*[\])]?")
 ESCAPED = re.compile(r"'(?:[=+\-@\t\n]|.*,[=+\-@\t\n])", re.DOTALL)
 
 THOUGHT = "thought or tool message left out"
-JOINED = "messages of one speaker in a row, made one message"
 
 
 class Line(NamedTuple):
@@ -220,19 +219,13 @@ def _plain(raw: list[Any], place: str, tally: Tally) -> list[Message]:
     """Messages as a record holds them: no thoughts, one message per speaker in a row."""
     said = [message for message in raw if not _metadata(message).get("title")]
     tally.changed[THOUGHT] += len(raw) - len(said)
-    joined: list[Message] = []
-    for message in plain_messages([_known_keys(message, tally) for message in said], place, tally):
+    messages = plain_messages([_known_keys(message, tally) for message in said], place, tally)
+    for message in messages:
         role, content = message.get("role"), message["content"]
         if not isinstance(role, str) or not isinstance(content, str):
             finding = f"a message has the role {shown(role)} and the content {shown(content)}"
             raise FeedbackError(f"{place}: {finding}. Both must be text.")
-        if joined and joined[-1]["role"] == role:
-            texts = (joined[-1]["content"], message["content"])
-            joined[-1] = {**joined[-1], "content": "\n\n".join(filter(None, texts))}
-            tally.changed[JOINED] += 1
-        else:
-            joined.append(message)
-    return joined
+    return joined_turns(messages, tally)
 
 
 def _known_keys(message: Any, tally: Tally) -> Any:
