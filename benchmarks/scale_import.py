@@ -53,6 +53,8 @@ def measured(folder: Path, count: int, *, as_list: bool, checks: bool) -> list[d
     verbs = {"import": [*thumbs, "import", str(log), "--out", str(out), "--json"]}
     if checks:
         verbs["check"] = [*thumbs, "check", str(out), "--json"]
+        if not as_list:
+            verbs["check --near-duplicates"] = [*verbs["check"], "--near-duplicates"]
     rows = []
     for verb, command in verbs.items():
         done = run_measured(command, threads=THREADS, scratch=folder)

@@ -270,17 +270,27 @@ def check(
     beta: Annotated[
         float, typer.Option(min=1e-6, help="Of DPO, for the forecast on contradictory prompts.")
     ] = 0.1,
+    near_duplicates: Annotated[
+        bool,
+        typer.Option("--near-duplicates", help="Also report answers that are nearly the same."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """What is in a feedback file, what is wrong with it, what to set."""
     if model is None:
         from thumbs.feedback.inspect import check_feedback
 
-        result = check_feedback(feedback).as_dict()
+        result = check_feedback(feedback, near_duplicates=near_duplicates).as_dict()
     else:
         from thumbs import pipeline
 
-        result = pipeline.check(feedback, model=model, max_tokens=max_tokens, beta=beta)
+        result = pipeline.check(
+            feedback,
+            model=model,
+            max_tokens=max_tokens,
+            beta=beta,
+            near_duplicates=near_duplicates,
+        )
     if json:
         _print_json(result)
         return

@@ -96,14 +96,19 @@ __all__ = [
 
 
 def check(
-    feedback: Path, *, model: str | None = None, max_tokens: int = 2048, beta: float = 0.1
+    feedback: Path,
+    *,
+    model: str | None = None,
+    max_tokens: int = 2048,
+    beta: float = 0.1,
+    near_duplicates: bool = False,
 ) -> dict[str, Any]:
     """What is in a feedback file; with `model`, also its lengths in tokens and what gets cut.
 
     With a model and contradictory prompts, on which share of them DPO would settle on the
     minority's answer at `beta` (arXiv 2402.01306v4, theorem 4.3), the model being the reference.
     """
-    result = check_feedback(feedback).as_dict()
+    result = check_feedback(feedback, near_duplicates=near_duplicates).as_dict()
     if model:
         config = load_config(None, [f"data.max_tokens={max_tokens}"], model=model)
         tokenized = tokenize_records(list(read_feedback(feedback)), config, date.today())

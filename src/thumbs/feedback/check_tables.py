@@ -71,6 +71,8 @@ def _summary(name: str, found: Mapping[str, Any]) -> Table:
     }
     if found["training_weights"]:
         rows["weights, training part"] = _weights(found["training_weights"])
+    if near := found["near_duplicates"]:
+        rows["nearly the same answers"] = f"{near['records']:,} in {near['groups']:,} groups"
     for note, count in found["notes"].items():
         rows[plain(note, TEXT_WIDTH)] = f"{count:,}"
     for key, value in rows.items():

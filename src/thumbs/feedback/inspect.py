@@ -19,6 +19,7 @@ from thumbs.feedback.contradictory import (
     rated_answers,
 )
 from thumbs.feedback.file import read_feedback
+from thumbs.feedback.near_duplicates import NearDuplicates
 from thumbs.feedback.raters import RaterVotes, rated_by
 from thumbs.feedback.record import Feedback, Text, content_id, digest
 from thumbs.feedback.split import split_heldout
@@ -54,6 +55,8 @@ class CheckResult:
     training_weights: the weights of the part that a run with default settings trains on.
     contradiction_examples: of the first answers with both labels, their texts and votes.
     length_histogram: answers by label and length; edges: in characters, powers of 2.
+    near_duplicates: groups of answers that are nearly the same, the ids of the first; None unless
+        asked for.
     dpo_forecast: contradictory pairs of answers; with a model, what DPO would make of them.
     notes: what reading left out or assumed, by name.
     """
@@ -79,6 +82,7 @@ class CheckResult:
     training_weights: dict[str, float | str]
     contradiction_examples: list[dict[str, Any]]
     length_histogram: dict[str, list[int]]
+    near_duplicates: dict[str, Any] | None
     dpo_forecast: dict[str, Any]
     notes: dict[str, int]
     warnings: list[str]
@@ -111,16 +115,22 @@ class Census:
     )
 
 
-def check_feedback(path: Path) -> CheckResult:
-    """Read a feedback file once and say what is in it.
+def check_feedback(path: Path, *, near_duplicates: bool = False) -> CheckResult:
+    """Read a feedback file once, and once more where answers have both labels; say what is in it.
+
+    near_duplicates: also look for answers that are nearly the same.
 
     Raises:
         FeedbackError: it cannot be read, or a record is malformed.
     """
     notes: Counter[str] = Counter()
     census = Census()
+    near, ids = NearDuplicates(), list[str]()
     for record in read_feedback(path, notes):
         _count(census, record)
+        if near_duplicates:
+            near.add(_last_text(record.completion))
+            ids.append(record.id)
     num_desirable, num_undesirable = census.labels[True], census.labels[False]
     desirable_weight, undesirable_weight, reason = auto_weights(num_desirable, num_undesirable)
     num_agreeing = sum(census.answers[answer] != BOTH for answer in census.rated_twice)
@@ -154,6 +164,7 @@ def check_feedback(path: Path) -> CheckResult:
         training_weights=_weights_of(census.training),
         contradiction_examples=_examples(contradicted),
         length_histogram=_histogram(census),
+        near_duplicates=_near(near, ids) if near_duplicates else None,
         dpo_forecast={
             "pairs": len(pairs),
             "prompts": len({digest(pair.majority.prompt) for pair in pairs}),
@@ -250,6 +261,12 @@ def _examples(answers: Sequence[RatedAnswer]) -> list[dict[str, Any]]:
         }
         for answer in answers[:SHOWN_CONTRADICTIONS]
     ]
+
+
+def _near(near: NearDuplicates, ids: Sequence[str]) -> dict[str, Any]:
+    groups = near.groups()
+    shown = [[ids[i] for i in group[:SHOWN_RATERS]] for group in groups[:SHOWN_CONTRADICTIONS]]
+    return {"groups": len(groups), "records": sum(map(len, groups)), "examples": shown}
 
 
 def _last_text(side: Text) -> str:
