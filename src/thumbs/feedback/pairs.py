@@ -17,13 +17,17 @@ PAIR_DROPS = (SAME_ANSWERS, PARTS_EARLY, *EMPTY_SIDES, *ANSWER_FAULTS)
 
 
 class Pair(NamedTuple):
-    """One prompt and its two answers; scores: the raw ratings of chosen and rejected as text."""
+    """One prompt and its two answers.
+
+    scores, models: the raw ratings of chosen and rejected as text, and what wrote them.
+    """
 
     prompt: Text
     chosen: Text
     rejected: Text
     scores: tuple[str, str] = ("", "")
     tools: str = ABSENT_JSON
+    models: tuple[str, str] = ("", "")
 
 
 def pair_records(pair: Pair, place: str, tally: Tally, *, source: str) -> Iterator[Feedback]:
@@ -33,13 +37,14 @@ def pair_records(pair: Pair, place: str, tally: Tally, *, source: str) -> Iterat
         tally.dropped[fault] += 2
         return
     answers = ((pair.chosen, True), (pair.rejected, False))
-    for (completion, label), score in zip(answers, pair.scores, strict=True):
+    told = zip(answers, pair.scores, pair.models, strict=True)
+    for (completion, label), score, model in told:
         fault = empty_side(pair.prompt, completion) or fault_of_answer(completion)
         if fault:
             tally.dropped[fault] += 1
             continue
         sides = {"prompt": pair.prompt, "completion": completion, "label": label}
-        rest = {"score": score, "tools": pair.tools, "source": source}
+        rest = {"score": score, "tools": pair.tools, "source": source, "model": model}
         yield parse_record({**sides, **rest}, place)
 
 

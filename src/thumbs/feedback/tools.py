@@ -17,24 +17,30 @@ from thumbs.feedback.record import Feedback, keys_found
 from thumbs.feedback.sources import (
     anythingllm,
     argilla,
+    axolotl,
     chainlit,
     chatui,
     dify,
     gradio,
     halos,
     helicone,
+    helpsteer,
     labelstudio,
     langfuse,
     langsmith,
     librechat,
     llamafactory,
     mlflow,
+    nectar,
     openai_pairs,
     opentelemetry,
     openwebui,
     phoenix,
     preference,
+    sharegpt_pairs,
+    shp,
     streamlit,
+    swift_pairs,
     trl_unpaired,
     ultrafeedback,
     weave,
@@ -65,9 +71,10 @@ class Source(Protocol):
 
 
 TOOLS: tuple[Source, ...] = (
-    *(anythingllm, argilla, chainlit, chatui, dify, gradio, halos, helicone, labelstudio),
-    *(langfuse, langsmith, librechat, llamafactory, mlflow, openai_pairs, opentelemetry),
-    *(openwebui, phoenix, preference, streamlit, trl_unpaired, ultrafeedback, weave, wildfeedback),
+    *(anythingllm, argilla, axolotl, chainlit, chatui, dify, gradio, halos, helicone),
+    *(helpsteer, labelstudio, langfuse, langsmith, librechat, llamafactory, mlflow, swift_pairs),
+    *(nectar, openai_pairs, opentelemetry, openwebui, phoenix, preference, sharegpt_pairs, shp),
+    *(streamlit, trl_unpaired, ultrafeedback, weave, wildfeedback),
 )
 SOURCES: dict[str, Source] = {source.NAME: source for source in TOOLS}
 SOURCES[generic.NAME] = generic  # chosen by --map, never by content

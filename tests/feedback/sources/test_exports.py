@@ -20,7 +20,10 @@ from thumbs.models.tiny import save_tiny
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 OWN = sorted(path.name for path in (FIXTURES / "own").iterdir())
 EXPECTED = yaml.safe_load(Path(__file__).with_name("expected.yaml").read_text(encoding="utf-8"))
-NEEDED = {"ultrafeedback": ImportOptions(threshold="mean")}  # flags without which they are refused
+NEEDED = {  # flags without which they are refused
+    "helpsteer": ImportOptions(threshold="mean"),
+    "ultrafeedback": ImportOptions(threshold="mean"),
+}
 TEXTS = ("score", "rater", "model", "comment")
 
 
@@ -95,7 +98,4 @@ def test_every_tool_has_an_export_of_its_own() -> None:
 
 
 # Whose exports in fixtures/ hold both labels or stand in a test of their own.
-WITHOUT = {
-    *("argilla", "chainlit", "label-studio", "mlflow", "opentelemetry", "phoenix"),
-    *("sharegpt-pairs", "ultrafeedback"),
-}
+WITHOUT = {"chainlit", "mlflow", "opentelemetry", "phoenix"}

@@ -143,3 +143,81 @@ def test_text_beside_messages_is_an_error(tmp_path: Path) -> None:
 def test_a_pair_is_recognised_by_its_two_answers() -> None:
     assert detect({"chosen": "a", "rejected": "b"})
     assert not detect({"chosen": "a"})
+
+
+CHAT = [{"role": "system", "content": "Be brief."}, USER]
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        ({"question": "What is 2+2?", "chosen": "4", "rejected": "5"}, [USER]),
+        (
+            {"question": "What is 2+2?", "system": "Be brief.", "chosen": "4", "rejected": "5"},
+            CHAT,
+        ),
+        ({"input": "What is 2+2?", "system": "", "chosen": "4", "rejected": "5"}, [USER]),
+        (
+            {
+                "instruction": "Add.",
+                "input": "2+2",
+                "chosen_response": "4",
+                "rejected_response": "5",
+            },
+            [{"role": "user", "content": "Add.\n2+2"}],
+        ),
+        ({"prompt": "What is 2+2?", "system": "Be brief.", "chosen": "4", "rejected": "5"}, CHAT),
+        ({"query": "What is 2+2?", "chosen": [FOUR], "rejected": [FIVE]}, [USER]),
+        ({"question": "no", "chosen": [USER, FOUR], "rejected": [USER, FIVE]}, [USER]),
+        (
+            {"prompt": [USER], "system": "Be brief.", "chosen": [FOUR], "rejected": [FIVE]},
+            CHAT,
+        ),
+        (
+            {"prompt": CHAT, "system": "Another.", "chosen": [FOUR], "rejected": [FIVE]},
+            CHAT,
+        ),
+    ],
+)  # fmt: skip
+def test_the_prompt_of_a_chat_may_stand_in_columns(
+    tmp_path: Path, row: dict[str, Any], prompt: list[dict[str, str]]
+) -> None:
+    assert detect(row)
+    assert sides(pairs(tmp_path, row)) == [(prompt, [FOUR], True), (prompt, [FIVE], False)]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected"),
+    [
+        ("score_chosen", "score_rejected"),
+        ("chosen_score", "rejected_score"),
+        ("chosen_rating", "rejected_rating"),
+        ("chosen-rating", "rejected-rating"),
+    ],
+)
+def test_ratings_beside_the_answers_are_their_scores(
+    tmp_path: Path, chosen: str, rejected: str
+) -> None:
+    row = {"prompt": "2+2?", "chosen": "4", "rejected": "5", "chosen_model": "m-1"}
+    tally = Tally()
+    found = pairs(tmp_path, {**row, chosen: 9.5, rejected: 1}, tally=tally)
+    assert [(item.score, item.model) for item in found] == [("9.5", "m-1"), ("1", "")]
+    assert tally.changed == {}
+    assert pairs(tmp_path, {**row, chosen: 3, rejected: 3.0}, tally=tally) == []
+    assert pairs(tmp_path, {**row, chosen: 3, rejected: 4}, tally=tally) == []
+    assert tally.dropped == {
+        "answer of a pair with equal scores": 2,
+        "answer of a pair whose rejected answer has the higher score": 2,
+    }
+
+
+@pytest.mark.parametrize("key", ["system", "question", "input"])
+def test_a_column_of_the_prompt_that_is_no_text_is_an_error(tmp_path: Path, key: str) -> None:
+    row = {"question": "a", "chosen": "b", "rejected": "c", key: ["d"]}
+    with pytest.raises(FeedbackError, match=rf'f\.jsonl:1: "{key}" must be text, but is'):
+        pairs(tmp_path, row)
+
+
+def test_pairs_of_other_tools_are_not_recognised() -> None:
+    assert not detect({"messages": [], "chosen_response": "a", "rejected_response": "b"})
+    assert not detect({"conversations": [], "chosen": {}, "rejected": {}})

@@ -30,6 +30,7 @@ def test_the_rows_of_the_fixture_are_read() -> None:
 def test_a_row_is_recognised_by_its_three_keys() -> None:
     assert detect({"prompt": "", "completion": "", "label": True, "split": ""})
     assert not detect({"prompt": "", "label": True})
+    assert not detect({"prompt": "", "system": "", "completion": "", "label": True})  # axolotl's
 
 
 def test_plain_strings_keep_their_spaces(tmp_path: Path) -> None:

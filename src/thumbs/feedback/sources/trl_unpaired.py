@@ -12,6 +12,7 @@ from thumbs.feedback.clean import EMPTY_SIDES, Tally, empty_side
 from thumbs.feedback.entries import read_entries
 from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback, parse_record
+from thumbs.feedback.sources import axolotl
 
 NAME = "trl-unpaired"
 READS = "prompt, completion, label; any key of a feedback file"
@@ -20,7 +21,7 @@ DROPS = EMPTY_SIDES
 
 def detect(entry: Mapping[str, Any]) -> bool:
     """Whether the first entry of a file is an unpaired row."""
-    return {"prompt", "completion", "label"} <= entry.keys()
+    return {"prompt", "completion", "label"} <= entry.keys() and not axolotl.detect(entry)
 
 
 def read(

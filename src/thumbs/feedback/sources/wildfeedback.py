@@ -1,63 +1,135 @@
-"""WildFeedback's pairs, and every ShareGPT file of preferences.
+"""WildFeedback's annotations of how satisfied a user was with each answer of ChatGPT.
 
-In: {"conversations": [{"from", "value"}], "chosen": {"from", "value"}, "rejected": {...}}. Out: two
-records per pair with the conversation as their prompt. Source: microsoft/WildFeedback,
-wildfeedback.json; LLaMA-Factory reads the same for DPO. Its sat_dsat_annotation.json holds
-judgements of a model about whole conversations and is not read.
+In: sat_dsat_annotation.json, a list of utterances in order: {"UtteranceId", "Role": "User" or
+"Agent", "Content", "Satisfaction", "Disatisfaction"}; an UtteranceId of 0 starts a conversation.
+What a user's utterance says of satisfaction is about the answer before it. Out: a record per answer
+whose user was either satisfied or dissatisfied, the utterance that says so as its comment. GPT-4
+made the annotations. Sources: microsoft/WildFeedback, revision 8b1a3e5, as programs read it that
+check its order; arXiv 2408.15549, appendix A.1. The pairs of wildfeedback.json are read by
+sharegpt_pairs.py; what keys user_preference.json has could not be checked, so it is not read.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from thumbs.errors import FeedbackError, shown
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import read_entries
 from thumbs.feedback.options import ImportOptions
-from thumbs.feedback.pairs import PAIR_DROPS, Pair, pair_records
-from thumbs.feedback.rated import mapping, sequence
+from thumbs.feedback.rated import RECORD_DROPS, rated_record
 from thumbs.feedback.record import Feedback, Message
 
-NAME = "sharegpt-pairs"
-READS = "conversations with chosen and rejected (WildFeedback, ShareGPT preferences)"
-UNKNOWN_SPEAKER = "answer of a pair whose conversation has an unknown speaker"
-DROPS = (UNKNOWN_SPEAKER, *PAIR_DROPS)
+NAME = "wildfeedback"
+READS = "sat_dsat_annotation.json: Satisfaction or Disatisfaction with the answer before"
+NEITHER_OR_BOTH = "answer whose user was neither satisfied nor dissatisfied, or both"
+NOT_ANSWERED_TO = "answer that its user did not reply to"
+BROKEN = "utterance that does not follow the one before it"
+DROPS = (*RECORD_DROPS, NEITHER_OR_BOTH, NOT_ANSWERED_TO, BROKEN)
 
-ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
-ROLES |= {"system": "system", "chatgpt": "assistant", "bot": "assistant"}
+ROLES = {"User": "user", "Agent": "assistant"}
+KEYS = {"UtteranceId", "Role", "Content"}
+SATISFIED = ("Satisfaction",)
+DISSATISFIED = ("Disatisfaction", "Dissatisfaction")  # the first is how the file spells it
+FLAGS = {"true": True, "yes": True, "false": False, "no": False, "": False}
+
+
+class Utterance(NamedTuple):
+    """An utterance. verdict: on the answer before it; None where it says nothing, or both."""
+
+    place: str
+    message: Message
+    verdict: bool | None
 
 
 def detect(entry: Mapping[str, Any]) -> bool:
-    """Whether the first entry of a file is a pair."""
-    pair = {"conversations", "chosen", "rejected"} <= entry.keys()
-    return pair and isinstance(entry["chosen"], dict) and isinstance(entry["rejected"], dict)
+    """Whether the first entry of a file is an utterance with an annotation."""
+    return entry.keys() >= KEYS and any(key in entry for key in (*SATISFIED, *DISSATISFIED))
 
 
 def read(
     paths: Sequence[Path],
     tally: Tally,
     *,
-    options: ImportOptions,  # noqa: ARG001, pairs are read one way
+    options: ImportOptions,  # noqa: ARG001, the annotations are read one way
 ) -> Iterator[Feedback]:
-    """Two records per pair."""
+    """A record per answer that its user was satisfied or dissatisfied with.
+
+    Raises:
+        FeedbackError: an utterance has an unknown role, or an annotation is not true or false.
+    """
     for path in paths:
-        for place, entry in read_entries(path):
-            raw = sequence(entry.get("conversations"))
-            turns = [turn for turn in map(_turn, raw) if turn is not None]
-            both = (_turn(entry.get(key)) for key in ("chosen", "rejected"))
-            answers = [answer for answer in both if answer is not None]
-            if len(turns) < max(1, len(raw)) or len(answers) < 2:
-                tally.dropped[UNKNOWN_SPEAKER] += 2
-                continue
-            system = entry.get("system")
-            if system is not None and not isinstance(system, str):
-                raise FeedbackError(f'{place}: "system" must be text, but is {shown(system)}.')
-            first: list[Any] = [{"role": "system", "content": system}] if system else []
-            pair = Pair([*first, *turns], answers[:1], answers[1:])
-            yield from pair_records(pair, place, tally, source=NAME)
+        for conversation in _conversations(path, tally):
+            for i, (said, reply) in enumerate(pairwise(chain(conversation, [None]))):
+                if said is None or said.message["role"] != "assistant":
+                    continue
+                if reply is None:
+                    tally.dropped[NOT_ANSWERED_TO] += 1
+                elif reply.verdict is None:
+                    tally.dropped[NEITHER_OR_BOTH] += 1
+                else:
+                    prompt = [utterance.message for utterance in conversation[:i]]
+                    yield from _record(prompt, said, reply, tally)
 
 
-def _turn(turn: object) -> Message | None:
-    found = mapping(turn)
-    role, text = ROLES.get(str(found.get("from")).lower()), found.get("value")
-    return {"role": role, "content": text} if role and isinstance(text, str) else None
+def _conversations(path: Path, tally: Tally) -> Iterator[list[Utterance]]:
+    """Each conversation, up to where an utterance of it is missing."""
+    conversation: list[Utterance] = []
+    is_whole = True
+    for place, entry in read_entries(path):
+        number = entry.get("UtteranceId")
+        if number == 0:
+            if conversation:
+                yield conversation
+            conversation, is_whole = [], True
+        utterance = _utterance(entry, place)
+        speaks_again = (
+            conversation[-1:] and conversation[-1].message["role"] == (utterance.message["role"])
+        )
+        is_whole = is_whole and number == len(conversation) and not speaks_again
+        if is_whole:
+            conversation.append(utterance)
+        else:
+            tally.dropped[BROKEN] += 1
+    if conversation:
+        yield conversation
+
+
+def _utterance(entry: Mapping[str, Any], place: str) -> Utterance:
+    role, words = entry.get("Role"), entry.get("Content")
+    if role not in ROLES:
+        raise FeedbackError(f'{place}: "Role" must be User or Agent, but is {shown(role)}.')
+    if not isinstance(words, str | None):
+        raise FeedbackError(f'{place}: "Content" must be text, but is {shown(words)}.')
+    satisfied, dissatisfied = (
+        any(_flag(entry, key, place) for key in keys) for keys in (SATISFIED, DISSATISFIED)
+    )
+    verdict = None if satisfied == dissatisfied else satisfied
+    return Utterance(place, {"role": ROLES[role], "content": words or ""}, verdict)
+
+
+def _flag(entry: Mapping[str, Any], key: str, place: str) -> bool:
+    value = entry.get(key)
+    text = "" if value is None else str(value).strip().lower()
+    if not isinstance(value, bool | str | None) or text not in FLAGS:
+        raise FeedbackError(f'{place}: "{key}" must be true or false, but is {shown(value)}.')
+    return FLAGS[text]
+
+
+def _record(
+    prompt: list[Message], said: Utterance, reply: Utterance, tally: Tally
+) -> Iterator[Feedback]:
+    label = bool(reply.verdict)
+    record = rated_record(
+        prompt,
+        [said.message],
+        label,
+        said.place,
+        tally,
+        score="satisfied" if label else "dissatisfied",
+        source=NAME,
+        comment=reply.message["content"],
+    )
+    if record is not None:
+        yield record
