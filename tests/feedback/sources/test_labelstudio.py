@@ -187,6 +187,25 @@ def test_several_choices_are_one_vote_to_name(tmp_path: Path, entry: dict[str, A
     assert (kept.label, kept.score) == (True, "Good, Long")
 
 
+TEXTS = {
+    "a task": task(
+        result("choices", "quality", {"choices": ["Bad"]}),
+        result("textarea", "Comment", {"text": ["Wrong", "and rude"]}),
+    ),
+    "a row": row(quality="Bad", Comment={"text": ["Wrong", "and rude"]}),
+    "a cell": row(quality="Bad", Comment='{"text":["Wrong","and rude"]}'),
+    "one text": row(quality="Bad", Comment="Wrong\nand rude"),
+}
+
+
+@pytest.mark.parametrize("entry", TEXTS.values(), ids=TEXTS)
+def test_texts_of_a_comment_are_joined(tmp_path: Path, entry: dict[str, Any]) -> None:
+    tally = Tally()
+    (kept,) = read_all(written(tmp_path, entry), tally=tally)
+    assert (kept.label, kept.comment) == (False, "Wrong\nand rude")
+    assert not +tally.changed
+
+
 def test_a_tab_separated_table_is_read_as_the_same_rows(tmp_path: Path) -> None:
     with (OWN / "rows.csv").open(newline="") as file:
         rows = list(csv.reader(file))

@@ -93,6 +93,15 @@ def test_two_utterances_of_one_speaker_end_what_is_known_of_a_conversation(tmp_p
     }
 
 
+def test_a_missing_utterance_ends_what_is_known_of_a_conversation(tmp_path: Path) -> None:
+    tally = Tally()
+    assert rows(tmp_path, *START, utterance(4, "User", "Good", True), tally=tally) == []
+    assert tally.dropped == {
+        "utterance that does not follow the one before it": 1,
+        "answer that its user did not reply to": 1,
+    }
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [

@@ -4,12 +4,12 @@ In: tasks with their annotations (JSON), or one flat row per annotation. Out: a 
 annotation: its choice or rating; two per pairwise comparison; a text area that is plainly a
 correction gives the better answer. Cancelled annotations are left out, predictions are no votes.
 
-A flat row has a control's choice as text ("Good"), several as {"choices": [...]}, and ratings and
-comparisons as [{"rating": 4}], [{"selected": "left"}]; in a table the lists are JSON text. What is
-a control and what is data is open there: every further column could be one. Sources: Label Studio
-docs, guide/export and guide/task_format; label_studio_sdk 2.1.2, converter/converter.py,
-converter/utils.py (prettify_result) and converter/exports/csv2.py; the templates in
-label_studio/annotation_templates/generative-ai.
+A flat row has a control's choice or text as it is ("Good"), several as {"choices": [...]} or
+{"text": [...]}, ratings and comparisons as [{"rating": 4}], [{"selected": "left"}]; in a table the
+lists are JSON text. What is a control and what is data is open there: every further column could be
+one. Sources: Label Studio docs, guide/export and guide/task_format; label_studio_sdk 2.1.2,
+converter/converter.py, converter/utils.py (prettify_result) and converter/exports/csv2.py; the
+templates in label_studio/annotation_templates/generative-ai.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -147,8 +147,9 @@ def _note_column(judgement: Judgement, column: str, value: object) -> None:
         judgement.votes[column] = first["rating"]
     elif len(sequence(value)) == 1 and "selected" in first:
         judgement.votes[column] = _comparison(first, [], judgement)
-    elif isinstance(value, str) and plain_name(column) in CORRECTIONS | COMMENTS:
-        judgement.written[column] = value
+    elif plain_name(column) in CORRECTIONS | COMMENTS:
+        texts = mapping(value).get("text", value)  # of several texts, a list under "text"
+        judgement.written[column] = "\n".join(map(str, sequence(texts) or [texts]))
     elif isinstance(value, str | int | float) and column not in chain(*TWO_ANSWERS):
         judgement.votes[column] = value
 
