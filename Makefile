@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install install-dev demo test lint bench profile label-blocks scale scale-import memory faults fuzz lora-demo docs clean
+.PHONY: install install-dev demo test lint bench profile label-blocks scale scale-import memory faults fuzz fuzz-import lora-demo docs clean
 
 install: $(VENV)/installed
 
@@ -61,6 +61,11 @@ MUTATIONS ?= 200
 SEED ?= 0
 fuzz: install
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.fuzz --mutations $(MUTATIONS) --seed $(SEED)
+
+# Coverage-guided inputs through every importer, ten minutes; writes benchmarks/results/.
+fuzz-import: install
+	$(PIP_INSTALL) atheris
+	$(BIN)/python -m benchmarks.fuzz_import
 
 # Adapters against whole weights on the demo, three seeds; writes benchmarks/results/.
 lora-demo: install

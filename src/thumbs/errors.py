@@ -30,7 +30,13 @@ class ConfigError(ThumbsError, ValueError):
 
 
 class FeedbackError(ThumbsError, ValueError):
-    """A feedback file or export that cannot be read, or holds nothing to use."""
+    """A feedback file or export that cannot be read, or holds nothing to use.
+
+    Its text is one line, whatever names of the data it tells.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(part.strip() for part in text.splitlines()))
 
 
 class ModelError(ThumbsError, ValueError):

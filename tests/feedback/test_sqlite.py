@@ -48,3 +48,29 @@ def test_a_damaged_database_is_refused(database: Path) -> None:
     assert is_sqlite(damaged)
     with pytest.raises(FeedbackError, match="not a readable SQLite database"):
         sqlite_tables(damaged)
+
+
+def test_a_database_last_written_with_a_log_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE a (id INT)")
+        connection.commit()
+        # While it is open its log holds the table, and is read.
+        assert sqlite_tables(path) == {"a": ["id"]}
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["chat.db"]
+    assert sqlite_tables(path) == {"a": ["id"]}
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["chat.db"]
+
+
+def test_an_error_about_a_schema_of_several_lines_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE a (id INT)")
+        connection.commit()
+    path.write_bytes(
+        path.read_bytes().replace(b"CREATE TABLE a (id INT)", b"CREATE TABLE a [\nx\ny INT)"[:23])
+    )
+    with pytest.raises(FeedbackError, match="malformed database schema") as caught:
+        sqlite_tables(path)
+    assert "\n" not in str(caught.value)

@@ -68,11 +68,15 @@ def require_own_file(path: Path, kind: str) -> None:
 @contextmanager
 def _connected(path: Path) -> Iterator[sqlite3.Connection]:
     require_own_file(path, "database")
-    uri = f"{path.resolve().as_uri()}?mode=ro"
+    # A database that nobody writes to is opened as one that cannot change: SQLite would make files
+    # beside it otherwise, for one that was last written with a log.
+    log = path.with_name(f"{path.name}-wal")
+    uri = f"{path.resolve().as_uri()}?mode=ro" + ("" if log.exists() else "&immutable=1")
     try:
         with closing(sqlite3.connect(uri, uri=True)) as connection:
             # Text of another encoding than UTF-8 is shown as such, never a traceback.
             connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
             yield connection
     except sqlite3.Error as error:
-        raise FeedbackError(f"{path}: not a readable SQLite database: {error}.") from None
+        reason = " ".join(str(error).split())[:300].rstrip(".")
+        raise FeedbackError(f"{path}: not a readable SQLite database: {reason}.") from None

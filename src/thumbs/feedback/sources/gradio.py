@@ -132,11 +132,19 @@ def _key_of(line: Line) -> str:
 
 def _read_lines(paths: Sequence[Path], tally: Tally) -> Iterator[Line]:
     for path in paths:
-        for place, entry in read_entries(path):
+        for place, cells in read_entries(path):
+            entry = {key: _cell_text(cell) for key, cell in cells.items()}
             if entry.keys() == CHAT_COLUMNS:
                 yield _chat_line(entry, place, tally)
             else:
                 yield _flag_line(entry, place)
+
+
+def _cell_text(cell: object) -> str:
+    """A cell as a table has it: text, whatever file it came in."""
+    if cell is None or isinstance(cell, str):
+        return cell or ""
+    return orjson.dumps(cell, default=str).decode()
 
 
 def _chat_line(entry: Mapping[str, str], place: str, tally: Tally) -> Line:

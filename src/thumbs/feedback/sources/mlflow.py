@@ -136,7 +136,7 @@ def _root(trace: Mapping[str, Any]) -> tuple[object, object, Mapping[str, Any]]:
     spans = list(map(mapping, sequence(mapping(trace.get("data")).get("spans"))))
     root = next((s for s in spans if not s.get("parent_span_id") and not s.get("parent_id")), {})
     found = mapping(root.get("attributes"))
-    return parsed(found.get("mlflow.spanInputs")), _text(found.get("mlflow.spanOutputs")), found
+    return _text(found.get("mlflow.spanInputs")), _text(found.get("mlflow.spanOutputs")), found
 
 
 def _text(value: object) -> object:
