@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.measured import machine, run_measured, setting_lines, versions, write_results
 
 THREADS = 2
+PARTS = ("lines", "near", "list", "large")
 
 
 def main() -> None:
@@ -23,18 +24,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.scale_import", description=__doc__)
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--large-records", type=int, default=4_000_000)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--folder", type=Path, help="where the logs are made; default: temporary")
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        for as_list in (False, True):
-            rows += measured(folder, options.records, as_list=as_list, checks=True)
-        if options.large_records:
+        near = "near" in options.parts
+        if "lines" in options.parts:
+            rows += measured(folder, options.records, as_list=False, checks=True, near=near)
+        if "list" in options.parts:
+            rows += measured(folder, options.records, as_list=True, checks=True)
+        if "large" in options.parts:
             rows += measured(folder, options.large_records, as_list=False, checks=False)
     record = {
         "command": f"python -m benchmarks.scale_import --records {options.records} "
-        f"--large-records {options.large_records}",
+        f"--large-records {options.large_records} --parts {' '.join(options.parts)}",
         "machine": machine(),
         "versions": {"thumbs": versions("thumbs", "orjson", "ijson")},
         "rows": rows,
@@ -42,7 +47,9 @@ def main() -> None:
     write_results("scale_import", record, page(record))
 
 
-def measured(folder: Path, count: int, *, as_list: bool, checks: bool) -> list[dict[str, Any]]:
+def measured(
+    folder: Path, count: int, *, as_list: bool, checks: bool, near: bool = False
+) -> list[dict[str, Any]]:
     """A row per verb."""
     log, out = folder / ("log.json" if as_list else "log.jsonl"), folder / "feedback.jsonl"
     make = [sys.executable, "-m", "benchmarks.feedback_log", str(count), str(log)]
@@ -53,7 +60,7 @@ def measured(folder: Path, count: int, *, as_list: bool, checks: bool) -> list[d
     verbs = {"import": [*thumbs, "import", str(log), "--out", str(out), "--json"]}
     if checks:
         verbs["check"] = [*thumbs, "check", str(out), "--json"]
-        if not as_list:
+        if near:
             verbs["check --near-duplicates"] = [*verbs["check"], "--near-duplicates"]
     rows = []
     for verb, command in verbs.items():

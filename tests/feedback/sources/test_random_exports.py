@@ -87,7 +87,7 @@ def broken(draw: st.DrawFn, entries: list[dict[str, Any]]) -> list[Any]:
 def test_a_broken_export_is_refused_in_a_line_or_read(tool: str) -> None:
     assert EXPORTS[tool], "no export to break"
 
-    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
     @given(broken(EXPORTS[tool]))
     def check(entries: list[Any]) -> None:
         with tempfile.TemporaryDirectory() as name:
