@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install install-dev demo test lint bench profile label-blocks scale scale-import memory faults fuzz fuzz-import lora-demo docs clean
+.PHONY: install install-dev demo test lint bench profile label-blocks scale scale-import memory faults fuzz fuzz-import lora-demo theory docs clean
 
 install: $(VENV)/installed
 
@@ -70,6 +70,10 @@ fuzz-import: install
 # Adapters against whole weights on the demo, three seeds; writes benchmarks/results/.
 lora-demo: install
 	$(BIN)/python -m benchmarks.lora_demo
+
+# The theorems, computed with the losses: experiments/results/theory.json, docs/theory.md and its plots.
+theory: install
+	$(BIN)/python -m experiments.theory
 
 clean:
 	rm -rf $(VENV) $(VENV)-trl $(VENV)-trl024

@@ -47,7 +47,7 @@ def settle(
     beta: float,
     steps: int = 400,
     step_size: float | None = None,
-    **weights: float,
+    desirable_weight: float = 1.0,
 ) -> Settled:
     """The policies that `name` settles on.
 
@@ -55,13 +55,13 @@ def settle(
         p: (N,) the share of raters who prefer a. reference: (N, 3) probabilities.
         steps: the most steps. step_size: of the descent; None: 2 / beta^2, which suits a loss
             whose curvature is at most beta^2 / 4 per log-ratio.
-        weights: desirable_weight, undesirable_weight.
+        desirable_weight: of a desirable row, where an undesirable one weighs 1.
     """
     reference_logps = reference.log()  # (N, 3)
     logits = reference_logps.clone().requires_grad_()
     running, shift, took = RewardShift(), 0.0, steps
     for step in range(steps):
-        losses, rewards = _expected(name, logits, reference_logps, p, beta, shift, weights)
+        losses, rewards = _expected(name, logits, reference_logps, p, beta, shift, desirable_weight)
         (slope,) = torch.autograd.grad(losses, logits)
         moved = (2 / beta**2 if step_size is None else step_size) * slope
         with torch.no_grad():
@@ -83,7 +83,7 @@ def _expected(
     p: Tensor,
     beta: float,
     shift: float,
-    weights: dict[str, float],
+    desirable_weight: float,
 ) -> tuple[Tensor, tuple[float, float]]:
     """The loss over all raters, summed over problems; the mean reward of either label."""
     policy_logps = torch.log_softmax(logits, dim=1)  # (N, 3)
@@ -102,7 +102,7 @@ def _expected(
         shift=shift,
     )
     share = torch.stack([p, p, 1 - p, 1 - p], dim=1).flatten()  # (R,)
-    weighted = 0.5 * share * row_losses(name, inputs, beta=beta, **weights)
+    weighted = 0.5 * share * row_losses(name, inputs, beta=beta, desirable_weight=desirable_weight)
     rewards = beta * inputs.log_ratio().detach()
     means = [float((share * rewards)[desirable == label].sum()) / num for label in (True, False)]
     return weighted.sum(), (means[0], means[1])

@@ -6,6 +6,7 @@ what the weights of the labels change.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,46 +20,50 @@ RATIOS = (1.2, 2.0, 5.0, 20.0, 100.0, 1000.0)
 UNRATED = 0.09  # the reference's probability of the third answer
 WIDEST = 25.0  # log of the largest reference ratio that the search for the flip looks at
 HALVINGS = 18
-MOST_STEPS = 1000
+MOST_STEPS = 600
+KTO_STEP = 8.0  # times 1 / beta^2: its slope is small, and it does not overshoot
 
-WORKED = {"p": 0.6, "beta": 0.1, "reference": (0.01, 0.90, 0.09)}
-EXAMPLE = {"p": 0.6, "reference": (0.1, 0.8, 0.1)}
+WORKED = (0.6, 0.1, (0.01, 0.90, 0.09))  # p, beta, reference
+EXAMPLE = (0.6, (0.1, 0.8, 0.1))  # p, reference
 EXAMPLE_BETAS = (0.1, 0.5)
-FAMILY = {  # step sizes that suit the curvature of each; None: 2 / beta^2
-    "kto": None,
-    "apo_zero": None,
-    "kto_identity": None,
-    "kto_concave": None,
-    "bce": None,
-    "bco": None,
-    "sft": 1.0,
-    "dpo": None,
-    "cdpo": None,
-    "ipo": 0.25,
+FAMILY: dict[
+    str, Callable[[float], float]
+] = {  # step sizes that suit the curvature of each at one beta
+    "kto": lambda beta: KTO_STEP / beta**2,
+    "apo_zero": lambda beta: KTO_STEP / beta**2,
+    "kto_identity": lambda beta: 2 / beta**2,
+    "kto_concave": lambda beta: 4 / beta**2,
+    "bce": lambda beta: 4 / beta**2,
+    "bco": lambda beta: 2 / beta**2,
+    "sft": lambda _: 2.0,
+    "dpo": lambda beta: 2 / beta**2,
+    "cdpo": lambda beta: 2 / beta**2,
+    "ipo": lambda _: 0.25,
 }
 WEIGHT_RATIOS = (0.25, 0.5, 0.6, 0.75, 1.0, 1.25, 1.4, 2.0, 4.0)
-WEIGHT_EXAMPLE = {"p": 0.6, "beta": 0.5, "reference": (0.01, 0.9, 0.09)}
+WEIGHT_EXAMPLE = (0.6, 0.5, (0.01, 0.9, 0.09))  # p, beta, reference
 
 
 def flips() -> dict[str, Any]:
     """The numbers of theorem 4.3."""
+    gaps = [gap for beta in BETAS for gap in _gaps(beta)]
     return {
         "shares": list(SHARES),
         "betas": list(BETAS),
         "ratios": list(RATIOS),
         "unrated": UNRATED,
-        "gaps": [gap for beta in BETAS for gap in _gaps(beta)],
+        "gaps": gaps,
+        "gap_error": max(abs(gap["measured"] - gap["predicted"]) for gap in gaps),
+        "most_steps": MOST_STEPS,
         "boundaries": [line for beta in BETAS for line in _boundaries(beta)],
         "cells": [cell for beta in BETAS for cell in _cells(beta)],
         "worked": {
-            **WORKED,
-            "policies": {
-                name: _one(name, **WORKED).policy[0].tolist() for name in ("dpo", "kto")
-            },
+            **_named(WORKED),
+            "policies": {name: _one(name, *WORKED).policy[0].tolist() for name in ("dpo", "kto")},
         },
         "family": [_member(name, beta) for name in FAMILY for beta in EXAMPLE_BETAS],
-        "example": EXAMPLE,
-        "weights_example": WEIGHT_EXAMPLE,
+        "example": {"p": EXAMPLE[0], "reference": list(EXAMPLE[1])},
+        "weights_example": _named(WEIGHT_EXAMPLE),
         "weights": [_weighted(ratio) for ratio in WEIGHT_RATIOS],
     }
 
@@ -96,7 +101,9 @@ def _cells(beta: float) -> list[dict[str, Any]]:
     shares = _float64(tuple(p for p, _ in settings))
     references = _references([math.log(ratio) for _, ratio in settings])
     dpo = settle("dpo", shares, references, beta=beta)
-    kto = settle("kto", shares, references, beta=beta, steps=MOST_STEPS)
+    kto = settle(
+        "kto", shares, references, beta=beta, steps=MOST_STEPS, step_size=KTO_STEP / beta**2
+    )
     return [
         {
             "p": p,
@@ -113,7 +120,7 @@ def _cells(beta: float) -> list[dict[str, Any]]:
 
 
 def _member(name: str, beta: float) -> dict[str, Any]:
-    found = _one(name, **EXAMPLE, beta=beta, step_size=FAMILY[name])
+    found = _one(name, EXAMPLE[0], beta, EXAMPLE[1], step_size=FAMILY[name](beta))
     log_ratio = found.log_ratio[0].tolist()
     return {
         "loss": name,
@@ -130,8 +137,9 @@ def _member(name: str, beta: float) -> dict[str, Any]:
 
 def _weighted(ratio: float) -> dict[str, Any]:
     """What kto gives where a desirable row weighs `ratio` times an undesirable one."""
-    found = _one("kto", **WEIGHT_EXAMPLE, desirable_weight=ratio)
-    p = float(WEIGHT_EXAMPLE["p"])  # type: ignore[arg-type]
+    p, beta, reference = WEIGHT_EXAMPLE
+    step = KTO_STEP / beta**2
+    found = _one("kto", p, beta, reference, step_size=step, desirable_weight=ratio)
     return {
         "ratio": ratio,
         "policy": found.policy[0].tolist(),
@@ -141,9 +149,29 @@ def _weighted(ratio: float) -> dict[str, Any]:
     }
 
 
-def _one(name: str, *, p: Any, beta: Any, reference: Any, **changes: Any) -> Settled:
-    start = torch.tensor([reference], dtype=torch.float64)
-    return settle(name, _float64((p,)), start, beta=beta, steps=MOST_STEPS, **changes)
+def _one(
+    name: str,
+    p: float,
+    beta: float,
+    reference: tuple[float, float, float],
+    *,
+    step_size: float | None = None,
+    desirable_weight: float = 1.0,
+) -> Settled:
+    """One problem, descended for MOST_STEPS at most."""
+    return settle(
+        name,
+        _float64((p,)),
+        torch.tensor([reference], dtype=torch.float64),
+        beta=beta,
+        steps=MOST_STEPS,
+        step_size=step_size,
+        desirable_weight=desirable_weight,
+    )
+
+
+def _named(setting: tuple[float, float, tuple[float, float, float]]) -> dict[str, Any]:
+    return {"p": setting[0], "beta": setting[1], "reference": list(setting[2])}
 
 
 def _references(log_ratios: list[float]) -> Tensor:

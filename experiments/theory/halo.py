@@ -106,9 +106,9 @@ def failures(name: str, relaxed: tuple[str, ...] = ()) -> dict[str, list[str]]:
     if "reference" not in failed:
         seen = {label: _seen(row.slopes, label, relaxed) for label, row in rows.items()}
         for label, slopes in seen.items():
-            check = _shape_failure(slopes)
-            if check:
-                failed.setdefault(check, []).append(label)
+            fault = _shape_failure(slopes)
+            if fault:
+                failed.setdefault(fault, []).append(label)
         first, *others = [_upright(slopes) / slopes.abs().max() for slopes in seen.values()]
         if any(_differ(first, other) for other in others):
             failed["one_value"] = list(seen)

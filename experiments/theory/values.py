@@ -39,6 +39,7 @@ def values() -> dict[str, Any]:
             point: _largest(human_values(first, point) - human_values(second, point))
             for point in POINTS
         },
+        "clamped_difference_at_minus_shift": _difference_at(-SHIFT, "per prompt, clamped"),
         "same_shift_difference": _largest(
             human_values(first, "shared") - human_values(everywhere, "shared")
         ),
