@@ -31,7 +31,7 @@ BETA = 0.5
 TOLERANCE = 1e-9
 DISTANCES = tuple(step / 4 for step in range(-32, 33))  # r - z, nats; symmetric about 0
 POINTS = (0.0, 0.75, -0.5)  # z, nats
-OTHER_REFERENCE = -5.0  # log pi_ref, nats
+OTHER_REFERENCE = -12.0  # log pi_ref, nats
 EVEN, UNEVEN = 0.5, 0.9  # the share of a log-ratio that the first of two tokens has
 CHECKS = ("reference", "tokens", "point", "distance", "rising", "concave", "one_value")
 LABELS = {"desirable": True, "undesirable": False}
@@ -82,7 +82,7 @@ def membership(name: str) -> dict[str, Any]:
         "failed": failed[()],
         "member_if": None if enough is None else list(enough),
         "value_slopes": {
-            label: _upright(row.slopes).tolist() for label, row in rows_of(name, REFERENCE).items()
+            label: _upright(row.slopes).tolist() for label, row in rows_of(name).items()
         },
     }
 
@@ -94,11 +94,11 @@ def failures(name: str, relaxed: tuple[str, ...] = ()) -> dict[str, list[str]]:
     could be looked at.
 
     relaxed: "zero" allows a reference point that is always 0; "uniform" takes a reference that
-    gives every answer alike; "signed" measures undesirable rows by z - r, as section 4 of the paper
-    writes the value of KTO: their v then falls in r.
+    gives every answer alike, as the rows have it but for `reference`; "signed" measures undesirable
+    rows by z - r, as section 4 of the paper writes the value of KTO: their v then falls in r.
     """
     waived = {{"zero": "point", "uniform": "reference"}.get(change) for change in relaxed}
-    rows = rows_of(name, 0.0 if "uniform" in relaxed else REFERENCE)
+    rows = rows_of(name)
     failed: dict[str, list[str]] = {}
     for label, row in rows.items():
         for check in row.broken - waived:
@@ -115,18 +115,18 @@ def failures(name: str, relaxed: tuple[str, ...] = ()) -> dict[str, list[str]]:
     return {check: failed[check] for check in CHECKS if check in failed}
 
 
-def rows_of(name: str, reference: float) -> dict[str, Row]:
+def rows_of(name: str) -> dict[str, Row]:
     """The rows that a loss uses, by label; of pairs the desirable answer."""
     labels = ["desirable"] if LOSS_TABLE[name].pairs else list(LABELS)
-    rows = {label: _row(name, reference, desirable=LABELS[label]) for label in labels}
+    rows = {label: _row(name, desirable=LABELS[label]) for label in labels}
     return {label: row for label, row in rows.items() if bool((row.slopes != 0).any())}
 
 
-def _row(name: str, reference: float, *, desirable: bool) -> Row:
+def _row(name: str, *, desirable: bool) -> Row:
     distances = torch.tensor(DISTANCES, dtype=torch.float64)  # (D,)
 
     def at(
-        log_ratio: Tensor, z: float = POINTS[0], reference: float = reference, share: float = EVEN
+        log_ratio: Tensor, z: float = POINTS[0], own: float = REFERENCE, share: float = EVEN
     ) -> tuple[Tensor, Tensor]:
         return losses_and_slopes(
             name,
@@ -134,13 +134,13 @@ def _row(name: str, reference: float, *, desirable: bool) -> Row:
             desirable=desirable,
             beta=BETA,
             z=z,
-            reference=reference,
+            reference=own,
             first_token=share,
         )
 
     losses, slopes = at(distances)
     broken = set()
-    if _differ(slopes, at(distances, reference=OTHER_REFERENCE)[1]):
+    if _differ(slopes, at(distances, own=OTHER_REFERENCE)[1]):
         broken.add("reference")
     if _differ(slopes, at(distances, share=UNEVEN)[1]):
         broken.add("tokens")

@@ -61,6 +61,9 @@ training.
 - "z is the mean log-ratio of other answers" leaves open of which. Any number between the lowest and
   the highest log-ratio is the mean under some distribution, so 0 could be called one. Here a loss
   has a reference point only if other answers change the loss.
+- All rows here are equally long. `simpo` divides by the length, so for answers of unequal length
+  it also
+  needs a factor per answer in front of r.
 - z0 of `kto` is clamped at 0. While the clamp holds, `kto` is `apo_zero`.
 
 **What follows.** {_names(members)} are human-aware losses by the letter. The name is no mark of

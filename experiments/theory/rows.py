@@ -13,7 +13,7 @@ from thumbs.core.loss_inputs import LossInputs
 from thumbs.core.losses import LOSSES
 from thumbs.loss_table import LOSS_TABLE
 
-REFERENCE = -3.0  # log pi_ref of a whole answer, nats, where a caller does not say
+REFERENCE = -10.0  # log pi_ref of an answer, nats, where a caller does not say: pi stays below 1
 WEIGHTS = {"desirable_weight": 1.0, "undesirable_weight": 1.0}
 
 
@@ -62,13 +62,14 @@ def losses_and_slopes(
     beta: float,
     z: float = 0.0,
     reference: float = REFERENCE,
+    other_reference: float = REFERENCE,
     first_token: float = 0.5,
 ) -> tuple[Tensor, Tensor]:
     """Losses (B,) and dL/dr (B,) of rows of one label, each alone with its reference point.
 
     z: the reference point, nats, in whichever form the loss has one: z0, the shift, or the
         log-ratio of the answer of the other label that each row is paired with.
-    reference: log pi_ref of the rows, nats; answers they are paired with keep REFERENCE.
+    reference, other_reference: log pi_ref of the rows and of the answers they are compared with.
     """
     moved = log_ratio.detach().clone().requires_grad_()
     labels = torch.full(moved.shape, desirable)
@@ -78,7 +79,7 @@ def losses_and_slopes(
             torch.cat([moved, torch.full_like(moved, z).detach()]),
             torch.cat([labels, ~labels]),
             reference=torch.cat(
-                [torch.full_like(moved, reference), torch.full_like(moved, REFERENCE)]
+                [torch.full_like(moved, reference), torch.full_like(moved, other_reference)]
             ).detach(),
             first_token=first_token,
             prompt=torch.cat([rows, rows]),
@@ -87,7 +88,8 @@ def losses_and_slopes(
         inputs = make_rows(
             moved,
             labels,
-            z0=z,
+            # Without a reference policy, z0 is the log pi of other answers.
+            z0=z + (other_reference if LOSS_TABLE[name].uses_z0_of == "policy" else 0.0),
             reference=reference,
             first_token=first_token,
             shift=beta * z,
