@@ -59,7 +59,8 @@ from thumbs.scoring.reference import (
 from thumbs.train.launch import decided_by_first
 from thumbs.train.loop import Progress, train
 from thumbs.train.ranks import ALONE, Ranks
-from thumbs.train.step import BoundLoss, StepSettings, TrainingData
+from thumbs.train.scored_pairs import TrainingData
+from thumbs.train.step import BoundLoss, StepSettings
 
 PACKAGES = ("thumbs", "torch", "transformers")
 

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from thumbs.config import TrainConfig
 from thumbs.core.reward_shift import RewardShift
@@ -34,7 +33,8 @@ from thumbs.train.optim import (
     set_learning_rate,
 )
 from thumbs.train.reference_sync import SyncedReference
-from thumbs.train.step import StepResult, StepSettings, TrainingData, train_step
+from thumbs.train.scored_pairs import TrainingData
+from thumbs.train.step import StepResult, StepSettings, train_step
 
 SAVE_SECONDS = 600  # between checkpoints where train.save_every is null
 
@@ -80,9 +80,6 @@ def train(
     """
     schedule = [(epoch, batch) for epoch, batches in enumerate(epochs) for batch in batches]
     schedule = schedule[: config.max_steps]
-    epoch_ends = {
-        step for step in range(1, len(schedule)) if schedule[step][0] != schedule[step - 1][0]
-    }
     optimizer = build_optimizer(scorer.model, config)
     is_first = settings.ranks.rank == 0  # which alone writes
     synced = None
@@ -90,11 +87,7 @@ def train(
         batches = [batch for _, batch in schedule]
         synced = SyncedReference(batches, data.rows, data.reference, sync_every)
         data = replace(data, reference=synced)
-    progress = Progress()
-    if resume is not None:
-        progress = _restore(scorer, optimizer, resume)
-        if synced is not None:
-            synced.restore(progress.step, resume.optimizer)
+    progress = Progress() if resume is None else _restore(scorer, optimizer, synced, resume)
     if is_first:
         keep_metrics_until(run.metrics, progress.step)
     scorer.model.train(config.gradient_checkpointing)  # dropout is 0 either way
@@ -112,33 +105,25 @@ def train(
             set_learning_rate(optimizer, rate)
             if synced is not None:
                 synced.before(step, scorer, budget)
-            shift = progress.shift.value
             take = functools.partial(
-                train_step, scorer, optimizer, step=step, shift=shift, stop=stop
+                train_step, scorer, optimizer, step=step, shift=progress.shift.value, stop=stop
             )
-            one_step = functools.partial(
+            fitting = functools.partial(
                 _step_that_fits, take, data=data, settings=settings, budget=budget, step=step
             )
-            result, progress.z0 = step_adaptively(one_step, batch, progress.z0, z0_check_every)
-            progress.shift = progress.shift.after(
-                result.reward_desirable, result.reward_undesirable
-            )
+            result, progress.z0 = step_adaptively(fitting, batch, progress.z0, z0_check_every)
             seconds = time.perf_counter() - started
             timing = {"epoch": epoch, "learning_rate": rate, "seconds": seconds}
             numbers = _count(progress, result, timing | {"micro_batch_tokens": budget.tokens})
             if is_first:
                 append_metrics(run.metrics, numbers)
             _show(bar, result, seconds)
-            due = time.monotonic() - saved_at >= SAVE_SECONDS
-            if config.save_every:
-                due = progress.step % config.save_every == 0
-            at_end = progress.step == len(schedule) or progress.step in epoch_ends
+            due = _is_due(progress.step, schedule, config.save_every, saved_at)
             # Asked once: a signal may come while the checkpoint is saved. Ranks stop together.
             stopping = stop.came if settings.ranks.count == 1 else result.stopping
-            if is_first and (due or at_end or stopping):
-                now = with_micro_batch_tokens(origin, budget.tokens)
-                more = synced.tensors() if synced is not None else {}
-                _save(scorer, optimizer, more, progress, run, config, now)
+            if is_first and (due or stopping):
+                origin = with_micro_batch_tokens(origin, budget.tokens)
+                _save(scorer, optimizer, synced, progress, run, config, origin)
                 saved_at = time.monotonic()
             if stopping:
                 raise Interrupted(f"stopped after step {progress.step} of {len(schedule)}")
@@ -146,6 +131,17 @@ def train(
                 evaluate(progress.step)
     scorer.model.eval()
     return progress
+
+
+def _is_due(
+    step: int, schedule: Sequence[tuple[int, Batch]], save_every: int | None, saved_at: float
+) -> bool:
+    """Whether a checkpoint is due after `step` steps; at the end of every epoch it is."""
+    if step == len(schedule) or schedule[step][0] != schedule[step - 1][0]:
+        return True
+    if save_every:
+        return step % save_every == 0
+    return time.monotonic() - saved_at >= SAVE_SECONDS
 
 
 def _step_that_fits(
@@ -176,6 +172,7 @@ def _count(
 ) -> dict[str, Any]:
     """Take a step into `progress`; its line of metrics."""
     progress.step += 1
+    progress.shift = progress.shift.after(result.reward_desirable, result.reward_undesirable)
     numbers = asdict(result)
     numbers.pop("stopping")
     clamped = numbers.pop("clamped")
@@ -202,7 +199,7 @@ def _show(bar: Bar, result: StepResult, seconds: float) -> None:
 def _save(
     scorer: Scorer,
     optimizer: torch.optim.Optimizer,
-    more: Mapping[str, Tensor],
+    synced: SyncedReference | None,
     progress: Progress,
     run: RunDir,
     config: TrainConfig,
@@ -210,7 +207,8 @@ def _save(
 ) -> None:
     policy = {n: p.detach() for n, p in scorer.model.named_parameters() if p.requires_grad}
     tensors = optimizer_tensors(scorer.model, optimizer) | {"rng/torch": torch.get_rng_state()}
-    tensors |= more
+    if synced is not None:
+        tensors |= synced.tensors()
     state = {
         "clamped": progress.clamped,
         "steps_with_z0": progress.steps_with_z0,
@@ -223,13 +221,20 @@ def _save(
     save_checkpoint(run.checkpoints, checkpoint, keep_last=config.keep_last)
 
 
-def _restore(scorer: Scorer, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> Progress:
+def _restore(
+    scorer: Scorer,
+    optimizer: torch.optim.Optimizer,
+    synced: SyncedReference | None,
+    checkpoint: Checkpoint,
+) -> Progress:
     own = dict(scorer.model.named_parameters())
     with torch.no_grad():
         for name, tensor in checkpoint.policy.items():
             own[name].copy_(tensor)
     restore_optimizer(scorer.model, optimizer, checkpoint.optimizer)
     torch.set_rng_state(checkpoint.optimizer["rng/torch"])
+    if synced is not None:
+        synced.restore(checkpoint.step, checkpoint.optimizer)
     state = dict(checkpoint.state)
     z0 = read_memory(state.pop("z0")) if "z0" in state else Z0Memory()
     shift = RewardShift(**state.pop("shift", {}))
