@@ -52,9 +52,7 @@ def flips() -> dict[str, Any]:
         "cells": [cell for beta in BETAS for cell in _cells(beta)],
         "worked": {
             **WORKED,
-            "policies": {
-                name: _one(name, **WORKED).policy[0].tolist() for name in ("dpo", "kto")
-            },
+            "policies": {name: _one(name, **WORKED).policy[0].tolist() for name in ("dpo", "kto")},
         },
         "family": [_member(name, beta) for name in FAMILY for beta in EXAMPLE_BETAS],
         "example": EXAMPLE,

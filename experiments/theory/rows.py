@@ -68,6 +68,7 @@ def losses_and_slopes(
 
     z: the reference point, nats, in whichever form the loss has one: z0, the shift, or the
         log-ratio of the answer of the other label that each row is paired with.
+    reference: log pi_ref of the rows, nats; answers they are paired with keep REFERENCE.
     """
     moved = log_ratio.detach().clone().requires_grad_()
     labels = torch.full(moved.shape, desirable)
@@ -76,7 +77,9 @@ def losses_and_slopes(
         inputs = make_rows(
             torch.cat([moved, torch.full_like(moved, z).detach()]),
             torch.cat([labels, ~labels]),
-            reference=reference,
+            reference=torch.cat(
+                [torch.full_like(moved, reference), torch.full_like(moved, REFERENCE)]
+            ).detach(),
             first_token=first_token,
             prompt=torch.cat([rows, rows]),
         )
