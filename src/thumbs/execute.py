@@ -372,6 +372,7 @@ def _summary(
         "run": str(run.path),
         "model": str(run.model),
         "steps": progress.step,
+        "guard_trips": progress.guard_trips,
         "loss": last.get("loss"),
         "z0": last.get("z0"),
         "heldout": {

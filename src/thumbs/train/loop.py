@@ -17,7 +17,7 @@ from thumbs.core.reward_shift import RewardShift
 from thumbs.data.plan import Batch
 from thumbs.errors import Interrupted
 from thumbs.files import sync
-from thumbs.progress import Bar, progress_bar
+from thumbs.progress import Bar, console, progress_bar
 from thumbs.runs.checkpoint import Checkpoint, save_checkpoint
 from thumbs.runs.origin import with_micro_batch_tokens
 from thumbs.runs.rundir import RunDir, append_metrics, keep_metrics_until
@@ -25,6 +25,7 @@ from thumbs.scoring.backoff import Budget
 from thumbs.scoring.forward import Scorer
 from thumbs.stopping import stopping_after
 from thumbs.train.adaptive_z0 import Z0Memory, read_memory, step_adaptively
+from thumbs.train.guard import Guard
 from thumbs.train.optim import (
     build_optimizer,
     learning_rate,
@@ -36,6 +37,11 @@ from thumbs.train.reference_sync import SyncedReference
 from thumbs.train.scored_pairs import TrainingData
 from thumbs.train.step import StepResult, StepSettings, train_step
 
+BOTH_FALL = (
+    "the rewards of both labels fall together, so the policy leaves all answers: the learning rate "
+    "is probably too high. Start again with train.learning_rate a third of it "
+    "(docs/troubleshooting.md)"
+)
 SAVE_SECONDS = 600  # between checkpoints where train.save_every is null
 
 
@@ -49,6 +55,8 @@ class Progress:
     last: dict[str, Any] | None = None
     z0: Z0Memory = field(default_factory=Z0Memory)
     shift: RewardShift = field(default_factory=RewardShift)
+    guard: Guard = field(default_factory=Guard)
+    guard_trips: list[int] = field(default_factory=list)  # the steps it tripped at
 
 
 def train(
@@ -91,7 +99,6 @@ def train(
     if is_first:
         keep_metrics_until(run.metrics, progress.step)
     scorer.model.train(config.gradient_checkpointing)  # dropout is 0 either way
-
     with (
         stopping_after("this step") as stop,
         progress_bar("train", len(schedule), "steps") as bar,
@@ -118,19 +125,35 @@ def train(
             if is_first:
                 append_metrics(run.metrics, numbers)
             _show(bar, result, seconds)
-            due = _is_due(progress.step, schedule, config.save_every, saved_at)
+            tripped = _watch(progress, config.guard)
+            due = tripped or _is_due(progress.step, schedule, config.save_every, saved_at)
             # Asked once: a signal may come while the checkpoint is saved. Ranks stop together.
             stopping = stop.came if settings.ranks.count == 1 else result.stopping
             if is_first and (due or stopping):
                 origin = with_micro_batch_tokens(origin, budget.tokens)
                 _save(scorer, optimizer, synced, progress, run, config, origin)
                 saved_at = time.monotonic()
-            if stopping:
-                raise Interrupted(f"stopped after step {progress.step} of {len(schedule)}")
+            if stopping or tripped:
+                raise Interrupted(_stopped(progress.step, len(schedule), tripped))
             if evaluate and config.eval_every and progress.step % config.eval_every == 0:
                 evaluate(progress.step)
     scorer.model.eval()
     return progress
+
+
+def _watch(progress: Progress, guard: str) -> bool:
+    """Whether the run is to stop because its rewards fall; where it is to warn, it has."""
+    if guard == "ignore" or not progress.guard.trips:
+        return False
+    if guard == "warn" and not progress.guard_trips:
+        console.print(f"step {progress.step}: {BOTH_FALL}", soft_wrap=True)
+    progress.guard_trips.append(progress.step)
+    progress.guard = Guard()  # so that a run that goes on has as many steps again
+    return guard == "stop"
+
+
+def _stopped(step: int, num_steps: int, tripped: bool) -> str:
+    return f"stopped after step {step} of {num_steps}" + (f": {BOTH_FALL}" if tripped else "")
 
 
 def _is_due(
@@ -172,7 +195,8 @@ def _count(
 ) -> dict[str, Any]:
     """Take a step into `progress`; its line of metrics."""
     progress.step += 1
-    progress.shift = progress.shift.after(result.reward_desirable, result.reward_undesirable)
+    rewards = result.reward_desirable, result.reward_undesirable
+    progress.shift, progress.guard = progress.shift.after(*rewards), progress.guard.after(*rewards)
     numbers = asdict(result)
     numbers.pop("stopping")
     clamped = numbers.pop("clamped")
@@ -215,6 +239,8 @@ def _save(
         "last": progress.last,
         "z0": asdict(progress.z0),
         "shift": asdict(progress.shift),
+        "guard": asdict(progress.guard),
+        "guard_trips": progress.guard_trips,
     }
     checkpoint = Checkpoint(progress.step, policy, tensors, state, origin)
     sync(run.metrics)  # the lines up to this step must not be lost where the checkpoint is not
@@ -238,4 +264,5 @@ def _restore(
     state = dict(checkpoint.state)
     z0 = read_memory(state.pop("z0")) if "z0" in state else Z0Memory()
     shift = RewardShift(**state.pop("shift", {}))
-    return Progress(checkpoint.step, **state, z0=z0, shift=shift)
+    guard = Guard(**{label: tuple(met) for label, met in state.pop("guard", {}).items()})
+    return Progress(checkpoint.step, **state, z0=z0, shift=shift, guard=guard)
