@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install install-dev demo test lint bench profile label-blocks scale scale-import memory faults fuzz fuzz-import lora-demo theory docs clean
+.PHONY: install install-dev demo test lint bench theory profile label-blocks scale scale-import memory faults fuzz fuzz-import lora-demo docs clean
 
 install: $(VENV)/installed
 
@@ -67,13 +67,13 @@ fuzz-import: install
 	$(PIP_INSTALL) atheris
 	$(BIN)/python -m benchmarks.fuzz_import
 
+# The theorems, computed with the losses; writes experiments/results/, docs/theory.md and its plots.
+theory: install
+	$(BIN)/python -m experiments.theory
+
 # Adapters against whole weights on the demo, three seeds; writes benchmarks/results/.
 lora-demo: install
 	$(BIN)/python -m benchmarks.lora_demo
-
-# The theorems, computed with the losses: experiments/results/theory.json, docs/theory.md and its plots.
-theory: install
-	$(BIN)/python -m experiments.theory
 
 clean:
 	rm -rf $(VENV) $(VENV)-trl $(VENV)-trl024

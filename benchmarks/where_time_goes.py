@@ -29,7 +29,8 @@ from thumbs.scoring.cache import ScoreCache
 from thumbs.scoring.forward import build_scorer
 from thumbs.scoring.reference import ReferenceValues, reference_pass
 from thumbs.train.optim import build_optimizer
-from thumbs.train.step import StepSettings, TrainingData, train_step
+from thumbs.train.scored_pairs import TrainingData
+from thumbs.train.step import StepSettings, train_step
 
 NUM_ROWS = 128
 NAMES = ("bf16", "fp32")

@@ -43,14 +43,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "budget": ASSEMBLED | {"prepare"},
     "execute": ASSEMBLED | {"prepare"},
     "dry_run": ASSEMBLED | {"prepare", "budget"},
-    "pipeline": ASSEMBLED | {"prepare", "budget", "dry_run", "execute"},
+    "model_check": ASSEMBLED | {"prepare", "budget"},
+    "pipeline": ASSEMBLED | {"prepare", "budget", "dry_run", "model_check", "execute"},
+    "printing": set(),
     # Verbs that need no torch go past the pipeline, whose imports load it.
-    "cli": {"pipeline", "config", "loss_table", "feedback", "report.page"},
+    "cli": {"pipeline", "printing", "config", "loss_table", "feedback", "report.page"},
     "__main__": {"cli"},
 }
 NO_TORCH = [
     *("thumbs.config", "thumbs.loss_table", "thumbs.errors", "thumbs.files", "thumbs.progress"),
-    "thumbs.yaml_text",
+    *("thumbs.yaml_text", "thumbs.printing"),
     *("thumbs.stopping", "thumbs.runs.rundir", "thumbs.report.page"),
 ]
 
@@ -108,7 +110,7 @@ def test_a_source_of_feedback_knows_only_feedback(module: str) -> None:
 @pytest.mark.parametrize("module", [m for m in modules() if m in ("cli", "__main__")])
 def test_the_command_line_imports_what_a_verb_needs_inside_the_verb(module: str) -> None:
     assert imports(module, top_level=True) <= {
-        *("cli", "config", "errors", "loss_table", "stopping")
+        *("cli", "config", "errors", "loss_table", "printing", "stopping")
     }
 
 

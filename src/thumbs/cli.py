@@ -8,19 +8,26 @@ import difflib
 import errno
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
-import orjson
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from thumbs.config import load_config
 from thumbs.errors import ConfigError, ThumbsError
+from thumbs.printing import (
+    out_console,
+    print_demo,
+    print_import,
+    print_json,
+    print_plan,
+    print_table,
+    print_training,
+)
 from thumbs.stopping import stop_on_sigterm
 
 app = typer.Typer(
@@ -30,8 +37,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 Choice = TypeVar("Choice", bound=str)
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-out_console = Console(highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Settings = Annotated[
@@ -39,6 +44,22 @@ Settings = Annotated[
 ]
 FeedbackFile = Annotated[
     Path, typer.Argument(help="Feedback file: .jsonl, .jsonl.gz, .jsonl.zst, .parquet.")
+]
+# Of import alone, which takes the most.
+Exports = Annotated[
+    list[str],
+    typer.Argument(help="Exports: files, folders, patterns, .zip, - (stdin), a database's URL."),
+]
+FeedbackOut = Annotated[
+    Path, typer.Option(help="Feedback file to write: .jsonl, .jsonl.gz, .jsonl.zst, .parquet.")
+]
+HeldOutFiles = Annotated[
+    list[Path] | None,
+    typer.Option(help="A held-out or benchmark file; records with its prompts are left out."),
+]
+Rules = Annotated[
+    list[str] | None,
+    typer.Option(help="Switch a rule of cleaning off: reasoning, duplicates, ... (repeatable)."),
 ]
 
 
@@ -136,23 +157,15 @@ def demo(
 
     result = pipeline.demo(out, seed, set_ or [])
     if json:
-        _print_json(result)
+        print_json(result)
     else:
-        _print_demo(result)
+        print_demo(result)
 
 
 @app.command("import")
 def import_(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            help="Exports: files, folders, patterns, .zip, - (stdin), a database's URL."
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(help="Feedback file to write: .jsonl, .jsonl.gz, .jsonl.zst, .parquet."),
-    ],
+    sources: Exports,
+    out: FeedbackOut,
     tool: Annotated[
         str | None, typer.Option("--from", help="The tool; default: recognised by content.")
     ] = None,
@@ -180,16 +193,8 @@ def import_(
     contradictions: Annotated[
         str, typer.Option(help="Answers with both labels: keep, majority or drop.")
     ] = "keep",
-    decontaminate: Annotated[
-        list[Path] | None,
-        typer.Option(help="A held-out or benchmark file; records with its prompts are left out."),
-    ] = None,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Switch a rule of cleaning off: reasoning, duplicates, ... (repeatable)."
-        ),
-    ] = None,
+    decontaminate: HeldOutFiles = None,
+    keep: Rules = None,
     no_edits: Annotated[
         bool, typer.Option("--no-edits", help="Leave out the records made from edited answers.")
     ] = False,
@@ -218,31 +223,11 @@ def import_(
     )
     with gathered(sources, options) as paths:
         result = import_feedback(paths, out, tool=tool, options=options)
+    numbers = asdict(result) | {"out": str(out)}
     if json:
-        _print_json(
-            {
-                "records": result.records,
-                "source": result.source,
-                "desirable": result.desirable,
-                "undesirable": result.undesirable,
-                "edited": result.edited,
-                "dropped": result.dropped,
-                "changed": result.changed,
-                "skipped": result.skipped,
-                "agreement": result.agreement,
-                "out": str(out),
-            }
-        )
-        return
-    out_console.print(
-        f"{out}: {result.records:,} records from {result.source}: {result.desirable:,} desirable, "
-        f"{result.undesirable:,} undesirable",
-        markup=False,
-    )
-    parts = {"dropped": result.dropped, "changed": result.changed, "skipped": result.skipped}
-    for title, counts in parts.items():
-        for reason, count in counts.items():
-            out_console.print(f"{title}: {reason} {count:,}", markup=False)
+        print_json(numbers)
+    else:
+        print_import(str(out), numbers)
 
 
 def _one_of(option: str, given: str, allowed: Iterable[Choice]) -> Choice:
@@ -292,7 +277,7 @@ def check(
             near_duplicates=near_duplicates,
         )
     if json:
-        _print_json(result)
+        print_json(result)
         return
     from thumbs.feedback.check_tables import check_tables
 
@@ -316,9 +301,9 @@ def plan(
 
     result = pipeline.plan(feedback, settings)
     if json:
-        _print_json(result)
+        print_json(result)
     else:
-        _print_plan(str(feedback), result)
+        print_plan(str(feedback), result)
 
 
 @app.command()
@@ -350,9 +335,9 @@ def train(
     if not result:  # of several processes the first one speaks
         return
     if json:
-        _print_json(result)
+        print_json(result)
     else:
-        _print_training(result)
+        print_training(result)
 
 
 @app.command("eval")
@@ -371,9 +356,9 @@ def evaluate(
 
     result = pipeline.evaluate(model, feedback=feedback, reference=reference)
     if json:
-        _print_json(result)
+        print_json(result)
     else:
-        _print_table(f"{model}: feedback", result["feedback"])
+        print_table(f"{model}: feedback", result["feedback"])
 
 
 @app.command()
@@ -387,7 +372,7 @@ def report(
 
     path = write_report(runs, out)
     if json:
-        _print_json({"path": str(path)})
+        print_json({"path": str(path)})
     else:
         out_console.print(str(path), markup=False)
 
@@ -402,118 +387,9 @@ def losses(json: Json = False) -> None:
             {"name": name, "summary": loss.summary, "needs": loss.needs(), "source": loss.source}
             for name, loss in LOSS_TABLE.items()
         ]
-        _print_json({"losses": rows})
+        print_json({"losses": rows})
         return
     table = Table("name", "what it is", "needs", "source")
     for name, loss in LOSS_TABLE.items():
         table.add_row(name, loss.summary, ", ".join(loss.needs()), loss.source)
     out_console.print(table)
-
-
-def _print_json(value: Mapping[str, Any]) -> None:
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
-    sys.stdout.flush()
-
-
-def _print_table(title: str, values: Mapping[str, Any]) -> None:
-    table = Table(show_header=False, title=_plain(title), title_justify="left")
-    for key, value in values.items():
-        if isinstance(value, list) and key == "warnings":
-            for warning in value:
-                table.add_row("warning", _plain(warning))
-        elif isinstance(value, float):
-            table.add_row(key, f"{value:.4g}")
-        elif isinstance(value, dict):
-            table.add_row(key, _plain("\n".join(f"{k}: {v}" for k, v in value.items())) or "none")
-        else:
-            table.add_row(key, "none" if value is None else _plain(str(value)))
-    out_console.print(table)
-
-
-def _plain(text: str) -> str:
-    """Text of the data as it is: no markup, and no control characters for the terminal to obey."""
-    return escape(CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text))
-
-
-def _print_plan(title: str, result: Mapping[str, Any]) -> None:
-    gib = 2**30
-    trained, parameters = result["trained_parameters"], result["parameters"]
-    free = "" if result["free_bytes"] is None else f" of {result['free_bytes'] / gib:.3g} GiB free"
-    weights = result["weights"]
-    left_out = {**result["drops"], **result["cuts"]}
-    rows = {
-        "rows": f"{result['train_rows']:,} to train on, {result['heldout_rows']:,} held out",
-        "left out or cut": ", ".join(f"{k} {n:,}" for k, n in left_out.items()) or "nothing",
-        "weights": f"desirable {weights['desirable_weight']:.3g}, undesirable "
-        f"{weights['undesirable_weight']:.3g}: {weights['reason']}",
-        "steps": f"{result['steps']:,}",
-        "tokens": f"{result['tokens']:,} in steps, {result['reference_tokens']:,} in the reference "
-        f"pass; {result['padding']:.1%} padding",
-        "parameters": f"{parameters:,}, of which {trained:,} are trained",
-        "micro-batch": f"{result['micro_batch_tokens']:,} tokens",
-        "peak memory": f"about {result['peak_bytes'] / gib:.2g} GiB{free} ({result['device']})",
-        "time": f"about {_duration(result['seconds_estimate'])}",
-    }
-    table = Table(show_header=False, title=_plain(title), title_justify="left")
-    for key, value in rows.items():
-        table.add_row(key, _plain(value))
-    out_console.print(table)
-    out_console.print("three rows; what carries loss stands in 【 】", markup=False)
-    for row in result["rows"]:
-        kind = "desirable" if row["desirable"] else "undesirable"
-        counts = f"{row['prompt_tokens']} + {row['completion_tokens']} tokens"
-        out_console.print(f"\n{kind}, {counts}, {row['loss_tokens']} with loss", style="bold")
-        for piece in row["pieces"]:
-            text = _plain(piece["text"])
-            shown = f"[green]【{text}】[/]" if piece["loss"] else f"[dim]{text}[/]"
-            out_console.print(shown, end="", soft_wrap=True)
-        out_console.print()
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _print_training(result: Mapping[str, Any]) -> None:
-    heldout = result["heldout"]
-    out_console.print(f"trained {result['steps']} steps in {result['seconds']:.1f} s", markup=False)
-    if heldout and heldout["auc"] is not None:
-        interval = "too few rows for an interval"
-        if heldout["auc_ci"]:
-            interval = "95 % interval {:.3f} to {:.3f}".format(*heldout["auc_ci"])
-        out_console.print(
-            f"held-out feedback: AUC {heldout['auc']:.3f} ({interval}, n {heldout['n']}), "
-            f"accuracy {heldout['accuracy']:.3f}",
-            markup=False,
-        )
-    out_console.print(f"model  {result['model']}\nreport {result['report']}", markup=False)
-
-
-def _print_demo(result: Mapping[str, Any]) -> None:
-    for example in result["examples"]:
-        out_console.print(
-            f"{example['prompt']}\n  before: {example['before']}\n  after:  {example['after']}\n"
-            f"  right:  {example['answer']}\n",
-            markup=False,
-        )
-    table = Table("unseen problems solved", "before", "after")
-    for name, before, after in (
-        ("sampled (T = 1)", _share(result, "before"), _share(result, "after")),
-        ("greedy", f"{result['greedy_before']:.1%}", f"{result['greedy_after']:.1%}"),
-    ):
-        table.add_row(name, before, after)
-    out_console.print(table)
-    out_console.print(
-        f"sampled accuracy rose by {100 * result['difference']:.1f} points (95 % interval "
-        f"{100 * result['ci_low']:.1f} to {100 * result['ci_high']:.1f}) "
-        f"in {result['seconds']:.0f} s\n"
-        f"model  {result['model']}\nreport {result['report']}",
-        markup=False,
-    )
-
-
-def _share(result: Mapping[str, Any], key: str) -> str:
-    low, high = result[f"{key}_ci"]
-    return f"{result[key]:.1%} ({low:.1%} to {high:.1%})"

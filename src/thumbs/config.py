@@ -175,6 +175,10 @@ class TrainConfig(Stage):
     """Checkpoints kept; older ones are deleted."""
     eval_every: int | None = Field(default=None, ge=1)
     """Steps between evaluations on held-out rows; null evaluates before and after training."""
+    guard: Literal["warn", "stop", "ignore"] = "warn"
+    """What to do where the rewards of both labels fall together over 40 steps, the sign of a
+    learning rate that is too high (arXiv 2402.01306v4): say so once, or save a checkpoint and
+    stop."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     compile: bool = False

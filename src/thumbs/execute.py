@@ -59,7 +59,8 @@ from thumbs.scoring.reference import (
 from thumbs.train.launch import decided_by_first
 from thumbs.train.loop import Progress, train
 from thumbs.train.ranks import ALONE, Ranks
-from thumbs.train.step import BoundLoss, StepSettings, TrainingData
+from thumbs.train.scored_pairs import TrainingData
+from thumbs.train.step import BoundLoss, StepSettings
 
 PACKAGES = ("thumbs", "torch", "transformers")
 
@@ -371,6 +372,7 @@ def _summary(
         "run": str(run.path),
         "model": str(run.model),
         "steps": progress.step,
+        "guard_trips": progress.guard_trips,
         "loss": last.get("loss"),
         "z0": last.get("z0"),
         "heldout": {

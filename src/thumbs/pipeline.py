@@ -26,20 +26,14 @@ from thumbs.errors import (
     NonFiniteError,
     RunError,
 )
-from thumbs.evaluate.dpo_forecast import minority_log_ratios
 from thumbs.evaluate.feedback_task import evaluate_feedback, task_numbers
-from thumbs.evaluate.intervals import newcombe_paired, wilson
+from thumbs.evaluate.paired_accuracy import paired_accuracy
 from thumbs.execute import execute, finish, machine_facts
-from thumbs.feedback.contradictory import (
-    contradictory_answers,
-    contradictory_pairs,
-    forecast,
-    rated_answers,
-)
 from thumbs.feedback.file import read_feedback
 from thumbs.feedback.importing import import_feedback
 from thumbs.feedback.inspect import check_feedback
 from thumbs.files import sha256_file, write_bytes
+from thumbs.model_check import check_with_model
 from thumbs.models.adapter_folder import base_of_adapter, is_adapter_folder
 from thumbs.models.load import (
     LoadedModel,
@@ -56,7 +50,6 @@ from thumbs.prepare import (
     is_heldout,
     prepare,
     print_data,
-    tokenize_records,
 )
 from thumbs.progress import console, silence
 from thumbs.report.page import write_report
@@ -72,8 +65,6 @@ from thumbs.runs.rundir import (
     resumable,
     write_json,
 )
-from thumbs.scoring.backoff import Budget
-from thumbs.scoring.forward import build_scorer
 from thumbs.train.launch import decided_by_first, joined_ranks, leading
 from thumbs.train.optim import require_optimizer
 from thumbs.train.ranks import Ranks
@@ -103,30 +94,10 @@ def check(
     beta: float = 0.1,
     near_duplicates: bool = False,
 ) -> dict[str, Any]:
-    """What is in a feedback file; with `model`, also its lengths in tokens and what gets cut.
-
-    With a model and contradictory prompts, on which share of them DPO would settle on the
-    minority's answer at `beta` (arXiv 2402.01306v4, theorem 4.3), the model being the reference.
-    """
+    """`thumbs check`: what is in a feedback file; with `model`, also what it is to that model."""
     result = check_feedback(feedback, near_duplicates=near_duplicates).as_dict()
     if model:
-        config = load_config(None, [f"data.max_tokens={max_tokens}"], model=model)
-        tokenized = tokenize_records(list(read_feedback(feedback)), config, date.today())
-        result["tokens"] = {
-            "max_tokens": max_tokens,
-            "rows": len(tokenized.rows),
-            "longest": int(tokenized.rows.tokens.max()),
-            "total": int(tokenized.rows.tokens.sum()),
-            "cuts": tokenized.counts,
-            "drops": tokenized.drops,
-            "refusals": tokenized.refusals,
-            "shares": {
-                reason: count / result["records"]
-                for reason, count in {**tokenized.counts, **tokenized.drops}.items()
-            },
-        }
-        if result["dpo_forecast"]["pairs"]:
-            result["dpo_forecast"] = _forecast(feedback, config, beta)
+        result |= check_with_model(feedback, result, model, max_tokens=max_tokens, beta=beta)
     return result
 
 
@@ -292,7 +263,7 @@ def demo(out: Path | None, seed: int, changes: Sequence[str] = ()) -> dict[str, 
     changes: overrides of its settings, as `a.b=value`.
     """
     from thumbs.demo.embedded import DEMO_SETTINGS, feedback_log, model_folder
-    from thumbs.demo.exam import take_exam
+    from thumbs.demo.exam import examples, take_exam
     from thumbs.demo.task import test_problems
 
     started = time.perf_counter()
@@ -317,7 +288,13 @@ def demo(out: Path | None, seed: int, changes: Sequence[str] = ()) -> dict[str, 
     result = train_model(feedback, config, folder, demo={})
     trained = trained_model(config.model, str(RunDir(folder).model))
     after = take_exam(load_model(trained, device=device), problems, seed=seed)
-    numbers = _compare_exams(before, after, problems)
+    numbers = {
+        **paired_accuracy(before.sampled_correct, after.sampled_correct),
+        "greedy_before": sum(before.greedy_correct) / len(problems),
+        "greedy_after": sum(after.greedy_correct) / len(problems),
+        "num_problems": len(problems),
+        "examples": examples(before, after, problems),
+    }
     run = RunDir(folder)
     write_json(run.summary, read_json(run.summary) | {"demo": numbers})
     page = write_report(folder)
@@ -343,50 +320,6 @@ def _origin(
     inputs = {**inputs, "policy": weights, "rows and batches": rows}
     machine = machine_facts(pick_device(), micro_batch_tokens, ranks)
     return Origin(origin_config(config), inputs, machine)
-
-
-# ---- what DPO would make of contradictions
-
-
-def _forecast(feedback: Path, config: Config, beta: float) -> dict[str, Any]:
-    """Theorem 4.3 on the contradictory prompts of a file, the model being the reference."""
-    answers = rated_answers(feedback, contradictory_answers(feedback))
-    pairs = contradictory_pairs(answers)
-    records = {record.id: record for pair in pairs for record in (pair.majority, pair.minority)}
-    tokenized = tokenize_records(list(records.values()), config, date.today())
-    rows = {row.record_id: row for row in tokenized.rows}
-    scored = [p for p in pairs if p.majority.id in rows and p.minority.id in rows]
-    loaded = load_model(config.model, device=pick_device())
-    scorer = build_scorer(loaded.model.requires_grad_(False), dtype=config.model.dtype)
-    budget = Budget(tokens_without_gradient(config, pick_device()))
-    both = [(rows[pair.majority.id], rows[pair.minority.id]) for pair in scored]
-    found = forecast(scored, minority_log_ratios(scorer, both, budget), beta)
-    return {**found, "unscored_pairs": len(pairs) - len(scored), "needs": None}
-
-
-# ---- the demo's numbers
-
-
-def _compare_exams(before: Any, after: Any, problems: Sequence[Any]) -> dict[str, Any]:
-    """Accuracy before and after with Wilson intervals, and Newcombe's of the paired difference."""
-    from thumbs.demo.exam import examples
-
-    n = len(problems)
-    right = {"before": sum(before.sampled_correct), "after": sum(after.sampled_correct)}
-    low, high = newcombe_paired(before.sampled_correct, after.sampled_correct)
-    return {
-        "before": right["before"] / n,
-        "before_ci": list(wilson(right["before"], n)),
-        "after": right["after"] / n,
-        "after_ci": list(wilson(right["after"], n)),
-        "difference": (right["after"] - right["before"]) / n,
-        "ci_low": low,
-        "ci_high": high,
-        "greedy_before": sum(before.greedy_correct) / n,
-        "greedy_after": sum(after.greedy_correct) / n,
-        "num_problems": n,
-        "examples": examples(before, after, problems),
-    }
 
 
 # ---- small checks and lines

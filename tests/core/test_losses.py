@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from thumbs.core import baseline as baseline_module
+from thumbs.core import kto_losses as kto_module
 from thumbs.core import losses as losses_module
 from thumbs.core import reward_shift as shift_module
 from thumbs.core.baseline import kl_baseline, log_ratio_sums
+from thumbs.core.kto_losses import apo_zero_loss, kto_loss
 from thumbs.core.loss_inputs import LossInputs, LossTerms
-from thumbs.core.losses import LOSSES, apo_zero_loss, kto_loss, load_loss
+from thumbs.core.losses import LOSSES, load_loss
 from thumbs.loss_table import LOSS_TABLE
 
 WEIGHTS = {"desirable_weight": 1.0, "undesirable_weight": 1.0}
@@ -32,7 +34,8 @@ def loss_of(log_ratio: Tensor, desirable: Tensor, z0: Tensor | float, beta: floa
 
 
 def test_the_docstrings_hold() -> None:
-    results = [doctest.testmod(module) for module in (losses_module, baseline_module, shift_module)]
+    modules = (kto_module, losses_module, baseline_module, shift_module)
+    results = [doctest.testmod(module) for module in modules]
     assert sum(result.attempted for result in results) >= 8
     assert not any(result.failed for result in results)
 

@@ -34,6 +34,17 @@ def answer(text: str, label: bool = True, rater: str = "") -> Feedback:
         ("Is 1 < 2?", "Is 1 < 2?", {}),
         (" <details><summary>S</summary>x</details>", None, {}),
         ("Write <think> to think.", None, {}),
+        # Where a template opens the block in the prompt, only its end stands in the answer.
+        ("2+2, hm\n</think>\n\n4", "4", {"reasoning without its opening tag stripped": 1}),
+        ("a</think>\nb\n</think>\n4", "4", {"reasoning without its opening tag stripped": 1}),
+        ("Close it with </think> then.", None, {}),
+        ("<think>a<think>b</think>c</think>4", "4", {"think block stripped": 1}),
+        ("<think>a<think>b</think>4", "4", {"think block stripped": 1}),
+        ("<think>a</think><think>b</think>4", "4", {"think block stripped": 2}),
+        ("<think>an open ``` and ` in it</think>4 `b`", "4 `b`", {"think block stripped": 1}),
+        ("Use `<think>`: ```\n<think>x</think>\n```", None, {}),
+        ("A\n<think>x</think>B", "A\nB", {"think block stripped": 1}),
+        ("<think>x</think>" * 20_000 + "4", "4", {"think block stripped": 20_000}),
     ],
 )
 def test_machine_blocks_leave_the_answer_and_are_counted(

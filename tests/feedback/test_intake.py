@@ -110,3 +110,36 @@ def test_the_tables_of_chainlit_are_copied_from_a_server(tmp_path: Path) -> None
     import_feedback([fixture], tmp_path / "own.jsonl")
     assert (tmp_path / "f.jsonl").read_bytes() == (tmp_path / "own.jsonl").read_bytes()
     assert json.loads((tmp_path / "f.jsonl").read_text())["rater"] == "anna"
+
+
+def test_the_tables_of_open_webui_are_copied_from_a_server(tmp_path: Path) -> None:
+    path = tmp_path / "webui.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE user (id TEXT)")
+        columns = (
+            "id TEXT, user_id TEXT, type TEXT, data JSON, meta JSON, snapshot JSON, updated_at INT"
+        )
+        connection.execute(f"CREATE TABLE feedback ({columns})")
+        ask = {"id": "q", "parentId": None, "role": "user", "content": "2+2?"}
+        said = {"id": "a", "parentId": "q", "role": "assistant", "content": "4"}
+        chat = {"id": "c", "chat": {"history": {"messages": {"q": ask, "a": said}}}}
+        parts = ({"rating": 1}, {"message_id": "a", "chat_id": "c"}, {"chat": chat})
+        row = ("f", "ann", "rating", *map(json.dumps, parts), 1_700_000_000)
+        connection.execute("INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        connection.commit()
+    with gathered([f"sqlite:///{path}"], ImportOptions()) as paths:
+        result = import_feedback(paths, tmp_path / "f.jsonl")
+    assert (result.source, result.records) == ("openwebui", 1)
+    import_feedback([path], tmp_path / "own.jsonl")
+    assert (tmp_path / "f.jsonl").read_bytes() == (tmp_path / "own.jsonl").read_bytes()
+
+
+def test_a_table_of_that_name_without_the_tools_column_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "own.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE feedback (q TEXT, good INT)")
+    with (
+        pytest.raises(FeedbackError, match="no known tool's tables; found: feedback"),
+        gathered([f"sqlite:///{path}"], ImportOptions()),
+    ):
+        pass

@@ -15,8 +15,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from thumbs.core.kto_losses import kto
 from thumbs.core.loss_inputs import LossInputs, LossTerms
-from thumbs.core.losses import kto
 from thumbs.data.plan import Batch, Group, PlanSettings, plan_columns, plan_epochs
 from thumbs.data.rows import Row
 from thumbs.errors import NonFiniteError
@@ -28,7 +28,8 @@ from thumbs.scoring.forward import Scorer, build_scorer
 from thumbs.scoring.planned import planned_sequences
 from thumbs.scoring.reference import ReferenceValues, reference_pass
 from thumbs.train.ranks import ALONE, Ranks, Share, divide
-from thumbs.train.step import StepResult, StepSettings, TrainingData, train_step
+from thumbs.train.scored_pairs import TrainingData
+from thumbs.train.step import StepResult, StepSettings, train_step
 
 OnTwoRanks = Callable[[Callable[[int], Any]], list[Any]]
 ROW_TOKENS = 30  # room for one row a forward, and for some of the short ones together

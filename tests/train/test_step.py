@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from thumbs.core.kto_losses import kto
 from thumbs.core.loss_inputs import LossInputs, LossTerms
-from thumbs.core.losses import kto
 from thumbs.data.plan import Batch, Group, PlanSettings, plan_columns, plan_epochs
 from thumbs.data.rows import Row
 from thumbs.errors import NonFiniteError
@@ -19,7 +19,8 @@ from thumbs.scoring.cache import ScoreCache
 from thumbs.scoring.forward import Scorer, build_scorer
 from thumbs.scoring.planned import planned_sequences
 from thumbs.scoring.reference import ReferenceValues, reference_pass
-from thumbs.train.step import StepResult, StepSettings, TrainingData, train_step
+from thumbs.train.scored_pairs import TrainingData
+from thumbs.train.step import StepResult, StepSettings, train_step
 
 NUM_ROWS = 12
 

@@ -242,8 +242,8 @@ def _check(r: Floats, labels: Labels, prompts: Floats, baselines: dict[str, Floa
         bad = np.flatnonzero(~np.isfinite(column))
         if bad.size:
             raise NonFiniteError(
-                f"held-out rows {bad[:10].tolist()}: {name} is {column[bad[0]]!r}, must be finite;"
-                " the model's weights or its numbers are broken (try model.dtype float32)"
+                f"held-out rows {bad[:10].tolist()}: {name} is {float(column[bad[0]])!r}, must be "
+                "finite; the model's weights or its numbers are broken (try model.dtype float32)"
             )
 
 

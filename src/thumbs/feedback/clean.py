@@ -19,11 +19,15 @@ BLOCKS = {
     "tool-call block stripped": re.compile(
         r'<details\b[^>]*\btype="tool_calls"[^>]*>.*?</details>', re.DOTALL | re.IGNORECASE
     ),
-    "think block stripped": re.compile(r"<think>.*?</think>", re.DOTALL),
     "unfinished reasoning stripped": re.compile(
         r'\A\s*(?:<think>|<details\b[^>]*\btype="(?:reasoning|tool_calls)").*', re.DOTALL
     ),
 }
+THOUGHT, UNOPENED = "think block stripped", "reasoning without its opening tag stripped"
+THINK_TAGS = re.compile("</?think>")
+LEADING_THINK = re.compile(r"\s*<think>")
+LINE_END = re.compile(r"[^\S\n]*(?:\n|\Z)")
+CLOSED_CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 EMPTY_ANSWER, EMPTY_PROMPT = "empty answer", "empty prompt"
 EMPTY_SIDES = (EMPTY_ANSWER, EMPTY_PROMPT)
 REPEATED = "repeated record"
@@ -66,7 +70,6 @@ RULES = {
 RULES_OF_BLOCK = {  # each of which switches it off
     "reasoning block stripped": {"reasoning"},
     "tool-call block stripped": {"tool-blocks"},
-    "think block stripped": {"reasoning"},
     "unfinished reasoning stripped": {"reasoning", "tool-blocks"},
 }
 
@@ -164,6 +167,8 @@ def strip_text(text: str, changed: Counter[str] | None = None, keep: Collection[
     if "<" not in text:
         return text
     kept = text
+    if "reasoning" not in keep:
+        kept = strip_thinking(text, changed)
     for name, pattern in BLOCKS.items():
         if not RULES_OF_BLOCK[name].isdisjoint(keep):
             continue
@@ -171,6 +176,65 @@ def strip_text(text: str, changed: Counter[str] | None = None, keep: Collection[
         if count and changed is not None:
             changed[name] += count
     return text if kept == text else kept.strip()
+
+
+def strip_thinking(text: str, changed: Counter[str] | None = None) -> str:
+    """An answer without `<think>` ... `</think>`, whole blocks of them where they are nested.
+
+    A block at the start may hold anything. Later ones do not count inside of code. A `</think>` at
+    the end of a line that nothing opens ends reasoning whose opening tag stood in the prompt:
+    all before it goes.
+    """
+    start = 0
+    while lead := LEADING_THINK.match(text, start):
+        spans, _ = _thinking(text, lead.end() - len("<think>"), only_first=True)
+        if not spans:
+            break
+        _count(changed, THOUGHT)
+        start = spans[0][1]
+    rest = text[start:]
+    readable = CLOSED_CODE.sub(lambda code: "\0" * len(code.group()), rest)
+    spans, unopened = _thinking(readable, 0)
+    if unopened:
+        _count(changed, UNOPENED)
+    kept, place = "", unopened
+    for opening, end in spans:
+        _count(changed, THOUGHT)
+        kept += rest[place:opening]
+        place = end
+    return kept + rest[place:]
+
+
+def _thinking(
+    text: str, start: int, *, only_first: bool = False
+) -> tuple[list[tuple[int, int]], int]:
+    """Where blocks lie from `start` on, and where the last reasoning without an opening tag ends.
+
+    A block that is left open ends at its last closing tag; without any it is none.
+    """
+    spans: list[tuple[int, int]] = []
+    depth = opening = end = unopened = 0
+    for tag in THINK_TAGS.finditer(text, start):
+        if tag.group() == "<think>":
+            if depth == 0:
+                opening, end = tag.start(), 0
+            depth += 1
+        elif depth:
+            depth, end = depth - 1, tag.end()
+            if depth == 0:
+                spans.append((opening, end))
+                if only_first:
+                    return spans, unopened
+        elif LINE_END.match(text, tag.end()):
+            unopened, spans = tag.end(), []
+    if depth and end:
+        spans.append((opening, end))
+    return spans, unopened
+
+
+def _count(changed: Counter[str] | None, name: str) -> None:
+    if changed is not None:
+        changed[name] += 1
 
 
 def _strip_side(side: Text, changed: Counter[str], keep: Collection[str]) -> Text:

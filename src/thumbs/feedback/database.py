@@ -6,7 +6,7 @@ only, line after line; the password never stands in an error. Knows nothing of w
 
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,8 +51,11 @@ def save_query(url: str, query: str, path: Path) -> None:
                 bar.advance()
 
 
-def copy_tables(url: str, names: Sequence[str], path: Path) -> None:
-    """Copy those of the named tables that the server has into an SQLite file.
+def copy_tables(url: str, known: Mapping[str, str], path: Path) -> None:
+    """Copy those of the known tables that the server has into an SQLite file.
+
+    Args:
+        known: names of tables, each with a column it must have, or "".
 
     Raises:
         FeedbackError: it has none of them, or the URL, its driver or the server cannot be used.
@@ -60,8 +63,14 @@ def copy_tables(url: str, names: Sequence[str], path: Path) -> None:
     from sqlalchemy import MetaData, inspect
 
     with _connected(url) as connection, closing(sqlite3.connect(path)) as copy:
-        there = set(inspect(connection).get_table_names())
-        chosen = [name for name in names if name in there]
+        server = inspect(connection)
+        there = set(server.get_table_names())
+        chosen = [
+            name
+            for name, column in known.items()
+            if name in there
+            and (not column or column in {str(c["name"]) for c in server.get_columns(name)})
+        ]
         if not chosen:
             found = ", ".join(sorted(there)) or "none"
             advice = "Say what to read with --query 'SELECT ...' and --map"

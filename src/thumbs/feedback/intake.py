@@ -16,9 +16,17 @@ from pathlib import Path
 from thumbs.errors import FeedbackError
 from thumbs.feedback.database import copy_tables, is_url, save_query
 from thumbs.feedback.options import ImportOptions
-from thumbs.feedback.sources.chainlit import TABLES
+from thumbs.feedback.sources.chainlit import TABLES as CHAINLIT
 
 STANDARD_INPUT = "-"
+# Tables to copy from a server, each with the column that tells a tool's from another's.
+TABLES = {
+    **dict.fromkeys(CHAINLIT, ""),
+    "feedback": "snapshot",
+    "chat": "chat",  # Open WebUI
+    "workspace_chats": "feedbackScore",
+    "workspaces": "openAiHistory",  # AnythingLLM
+}
 
 
 @contextmanager

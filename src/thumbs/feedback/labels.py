@@ -134,8 +134,9 @@ def plain_text(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    text = str(value).strip().casefold().translate(SKIN_TONES)
-    return text.strip(":").translate(WORD_BREAKS)
+    text = str(value).strip().casefold().translate(SKIN_TONES).strip(":")
+    sign = "-" if text[:1] == "-" and text[1:2].isdigit() else ""  # of a number
+    return sign + text.removeprefix(sign).translate(WORD_BREAKS)
 
 
 def _number_of(value: object) -> float | None:

@@ -146,10 +146,15 @@ def _text_of_part(part: object) -> str | None:
 def _with_read_arguments(call: object) -> object:
     """A tool call whose arguments, if JSON text of an object, are that object.
 
-    Templates write the arguments as JSON: text would come out quoted twice.
+    Templates write the arguments as JSON: text would come out quoted twice. LangChain's form
+    ({"name", "args", "id"}) becomes the one templates read.
     """
     if not isinstance(call, dict):
         return call
+    if "function" not in call and {"name", "args"} <= call.keys():
+        rest = {"id": call["id"]} if call.get("id") else {}
+        function = {"name": call["name"], "arguments": call["args"]}
+        call = {**rest, "type": "function", "function": function}
     if isinstance(call.get("function"), dict):
         return {**call, "function": _with_read_arguments(call["function"])}
     arguments = call.get("arguments")

@@ -13,7 +13,7 @@ from thumbs.errors import CheckpointError, ConfigError
 
 # Keys that may differ: when to save and look, and where what `inputs` identifies by hash lies.
 FREE_KEYS = {
-    *("train.save_every", "train.keep_last", "train.eval_every"),
+    *("train.save_every", "train.keep_last", "train.eval_every", "train.guard"),
     *(
         "model.name_or_path",
         "model.tokenizer",

@@ -11,14 +11,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from thumbs.config import TrainConfig
 from thumbs.core.reward_shift import RewardShift
 from thumbs.data.plan import Batch
 from thumbs.errors import Interrupted
 from thumbs.files import sync
-from thumbs.progress import Bar, progress_bar
+from thumbs.progress import Bar, console, progress_bar
 from thumbs.runs.checkpoint import Checkpoint, save_checkpoint
 from thumbs.runs.origin import with_micro_batch_tokens
 from thumbs.runs.rundir import RunDir, append_metrics, keep_metrics_until
@@ -26,6 +25,7 @@ from thumbs.scoring.backoff import Budget
 from thumbs.scoring.forward import Scorer
 from thumbs.stopping import stopping_after
 from thumbs.train.adaptive_z0 import Z0Memory, read_memory, step_adaptively
+from thumbs.train.guard import Guard
 from thumbs.train.optim import (
     build_optimizer,
     learning_rate,
@@ -34,8 +34,14 @@ from thumbs.train.optim import (
     set_learning_rate,
 )
 from thumbs.train.reference_sync import SyncedReference
-from thumbs.train.step import StepResult, StepSettings, TrainingData, train_step
+from thumbs.train.scored_pairs import TrainingData
+from thumbs.train.step import StepResult, StepSettings, train_step
 
+BOTH_FALL = (
+    "the rewards of both labels fall together, so the policy leaves all answers: the learning rate "
+    "is probably too high. Start again with train.learning_rate a third of it "
+    "(docs/troubleshooting.md)"
+)
 SAVE_SECONDS = 600  # between checkpoints where train.save_every is null
 
 
@@ -49,6 +55,8 @@ class Progress:
     last: dict[str, Any] | None = None
     z0: Z0Memory = field(default_factory=Z0Memory)
     shift: RewardShift = field(default_factory=RewardShift)
+    guard: Guard = field(default_factory=Guard)
+    guard_trips: list[int] = field(default_factory=list)  # the steps it tripped at
 
 
 def train(
@@ -80,9 +88,6 @@ def train(
     """
     schedule = [(epoch, batch) for epoch, batches in enumerate(epochs) for batch in batches]
     schedule = schedule[: config.max_steps]
-    epoch_ends = {
-        step for step in range(1, len(schedule)) if schedule[step][0] != schedule[step - 1][0]
-    }
     optimizer = build_optimizer(scorer.model, config)
     is_first = settings.ranks.rank == 0  # which alone writes
     synced = None
@@ -90,15 +95,10 @@ def train(
         batches = [batch for _, batch in schedule]
         synced = SyncedReference(batches, data.rows, data.reference, sync_every)
         data = replace(data, reference=synced)
-    progress = Progress()
-    if resume is not None:
-        progress = _restore(scorer, optimizer, resume)
-        if synced is not None:
-            synced.restore(progress.step, resume.optimizer)
+    progress = Progress() if resume is None else _restore(scorer, optimizer, synced, resume)
     if is_first:
         keep_metrics_until(run.metrics, progress.step)
     scorer.model.train(config.gradient_checkpointing)  # dropout is 0 either way
-
     with (
         stopping_after("this step") as stop,
         progress_bar("train", len(schedule), "steps") as bar,
@@ -112,40 +112,59 @@ def train(
             set_learning_rate(optimizer, rate)
             if synced is not None:
                 synced.before(step, scorer, budget)
-            shift = progress.shift.value
             take = functools.partial(
-                train_step, scorer, optimizer, step=step, shift=shift, stop=stop
+                train_step, scorer, optimizer, step=step, shift=progress.shift.value, stop=stop
             )
-            one_step = functools.partial(
+            fitting = functools.partial(
                 _step_that_fits, take, data=data, settings=settings, budget=budget, step=step
             )
-            result, progress.z0 = step_adaptively(one_step, batch, progress.z0, z0_check_every)
-            progress.shift = progress.shift.after(
-                result.reward_desirable, result.reward_undesirable
-            )
+            result, progress.z0 = step_adaptively(fitting, batch, progress.z0, z0_check_every)
             seconds = time.perf_counter() - started
             timing = {"epoch": epoch, "learning_rate": rate, "seconds": seconds}
             numbers = _count(progress, result, timing | {"micro_batch_tokens": budget.tokens})
             if is_first:
                 append_metrics(run.metrics, numbers)
             _show(bar, result, seconds)
-            due = time.monotonic() - saved_at >= SAVE_SECONDS
-            if config.save_every:
-                due = progress.step % config.save_every == 0
-            at_end = progress.step == len(schedule) or progress.step in epoch_ends
+            tripped = _watch(progress, config.guard)
+            due = tripped or _is_due(progress.step, schedule, config.save_every, saved_at)
             # Asked once: a signal may come while the checkpoint is saved. Ranks stop together.
             stopping = stop.came if settings.ranks.count == 1 else result.stopping
-            if is_first and (due or at_end or stopping):
-                now = with_micro_batch_tokens(origin, budget.tokens)
-                more = synced.tensors() if synced is not None else {}
-                _save(scorer, optimizer, more, progress, run, config, now)
+            if is_first and (due or stopping):
+                origin = with_micro_batch_tokens(origin, budget.tokens)
+                _save(scorer, optimizer, synced, progress, run, config, origin)
                 saved_at = time.monotonic()
-            if stopping:
-                raise Interrupted(f"stopped after step {progress.step} of {len(schedule)}")
+            if stopping or tripped:
+                raise Interrupted(_stopped(progress.step, len(schedule), tripped))
             if evaluate and config.eval_every and progress.step % config.eval_every == 0:
                 evaluate(progress.step)
     scorer.model.eval()
     return progress
+
+
+def _watch(progress: Progress, guard: str) -> bool:
+    """Whether the run is to stop because its rewards fall; where it is to warn, it has."""
+    if guard == "ignore" or not progress.guard.trips:
+        return False
+    if guard == "warn" and not progress.guard_trips:
+        console.print(f"step {progress.step}: {BOTH_FALL}", soft_wrap=True)
+    progress.guard_trips.append(progress.step)
+    progress.guard = Guard()  # so that a run that goes on has as many steps again
+    return guard == "stop"
+
+
+def _stopped(step: int, num_steps: int, tripped: bool) -> str:
+    return f"stopped after step {step} of {num_steps}" + (f": {BOTH_FALL}" if tripped else "")
+
+
+def _is_due(
+    step: int, schedule: Sequence[tuple[int, Batch]], save_every: int | None, saved_at: float
+) -> bool:
+    """Whether a checkpoint is due after `step` steps; at the end of every epoch it is."""
+    if step == len(schedule) or schedule[step][0] != schedule[step - 1][0]:
+        return True
+    if save_every:
+        return step % save_every == 0
+    return time.monotonic() - saved_at >= SAVE_SECONDS
 
 
 def _step_that_fits(
@@ -176,6 +195,8 @@ def _count(
 ) -> dict[str, Any]:
     """Take a step into `progress`; its line of metrics."""
     progress.step += 1
+    rewards = result.reward_desirable, result.reward_undesirable
+    progress.shift, progress.guard = progress.shift.after(*rewards), progress.guard.after(*rewards)
     numbers = asdict(result)
     numbers.pop("stopping")
     clamped = numbers.pop("clamped")
@@ -202,7 +223,7 @@ def _show(bar: Bar, result: StepResult, seconds: float) -> None:
 def _save(
     scorer: Scorer,
     optimizer: torch.optim.Optimizer,
-    more: Mapping[str, Tensor],
+    synced: SyncedReference | None,
     progress: Progress,
     run: RunDir,
     config: TrainConfig,
@@ -210,27 +231,38 @@ def _save(
 ) -> None:
     policy = {n: p.detach() for n, p in scorer.model.named_parameters() if p.requires_grad}
     tensors = optimizer_tensors(scorer.model, optimizer) | {"rng/torch": torch.get_rng_state()}
-    tensors |= more
+    if synced is not None:
+        tensors |= synced.tensors()
     state = {
         "clamped": progress.clamped,
         "steps_with_z0": progress.steps_with_z0,
         "last": progress.last,
         "z0": asdict(progress.z0),
         "shift": asdict(progress.shift),
+        "guard": asdict(progress.guard),
+        "guard_trips": progress.guard_trips,
     }
     checkpoint = Checkpoint(progress.step, policy, tensors, state, origin)
     sync(run.metrics)  # the lines up to this step must not be lost where the checkpoint is not
     save_checkpoint(run.checkpoints, checkpoint, keep_last=config.keep_last)
 
 
-def _restore(scorer: Scorer, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> Progress:
+def _restore(
+    scorer: Scorer,
+    optimizer: torch.optim.Optimizer,
+    synced: SyncedReference | None,
+    checkpoint: Checkpoint,
+) -> Progress:
     own = dict(scorer.model.named_parameters())
     with torch.no_grad():
         for name, tensor in checkpoint.policy.items():
             own[name].copy_(tensor)
     restore_optimizer(scorer.model, optimizer, checkpoint.optimizer)
     torch.set_rng_state(checkpoint.optimizer["rng/torch"])
+    if synced is not None:
+        synced.restore(checkpoint.step, checkpoint.optimizer)
     state = dict(checkpoint.state)
     z0 = read_memory(state.pop("z0")) if "z0" in state else Z0Memory()
     shift = RewardShift(**state.pop("shift", {}))
-    return Progress(checkpoint.step, **state, z0=z0, shift=shift)
+    guard = Guard(**{label: tuple(met) for label, met in state.pop("guard", {}).items()})
+    return Progress(checkpoint.step, **state, z0=z0, shift=shift, guard=guard)

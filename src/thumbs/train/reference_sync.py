@@ -17,7 +17,7 @@ from thumbs.data.plan import Batch
 from thumbs.data.rows import Row
 from thumbs.scoring.backoff import Budget
 from thumbs.scoring.forward import Scorer, score_in_micro_batches
-from thumbs.train.step import PairValues
+from thumbs.train.scored_pairs import PairValues
 
 VALUES = "reference/values"  # the name of the values in a checkpoint
 Pair = tuple[int, int]

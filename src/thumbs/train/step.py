@@ -14,42 +14,28 @@ completion.
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from thumbs.core.baseline import KLBaseline, kl_baseline, log_ratio_sums, reference_points
+from thumbs.core.kto_losses import clip_tokens
 from thumbs.core.logprobs import sequence_logps
 from thumbs.core.loss_inputs import LossInputs, LossTerms
-from thumbs.core.losses import clip_tokens
 from thumbs.core.metrics import accuracy_at, margin, saturation
 from thumbs.data.plan import Batch
 from thumbs.data.rows import Row
 from thumbs.errors import NonFiniteError
 from thumbs.scoring.backoff import whatever_the_forwards
-from thumbs.scoring.forward import Scorer, index_prompts
+from thumbs.scoring.forward import Scorer
 from thumbs.scoring.packed import PromptStates
 from thumbs.stopping import StopRequest
 from thumbs.train.gradients import clip_gradients, squared_norms, sum_gradients
 from thumbs.train.ranks import ALONE, Ranks, Share, divide
+from thumbs.train.scored_pairs import ScoredPairs, TrainingData, score_pairs
 
 BoundLoss = Callable[[LossInputs], LossTerms]  # a loss of core/losses.py with its constants given
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What a step reads: all rows of the run and the reference's values of every planned pair."""
-
-    rows: Sequence[Row]
-    reference: "PairValues"
-
-
-class PairValues(Protocol):
-    """(T,) log-probs of the reference by (row of the prompt, row of the completion)."""
-
-    def __getitem__(self, pair: tuple[int, int]) -> Tensor: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +114,7 @@ def train_step(
     if len(forwards) == 1 and scorer.packs and settings.dropout_seed is None:
         own = [batch.rows[place] for place in shares[ranks.rank].places]
         pairs = [(own[i], own[i]) for i in forwards[0]] or [_filler(batch, data)]
-        first = _score_pairs(scorer, pairs, data, keep_prompts=True)
+        first = score_pairs(scorer, pairs, data, keep_prompts=True)
     after = first.prompts if first else None
     sums = _mismatched_sums(scorer, shares, batch, data, settings, tokens, after)  # (G, 3)
     points = reference_points(sums, clamp=not settings.z0_of_policy)  # (G,)
@@ -178,10 +164,10 @@ def _mismatched_sums(
         members = [own[i] for i in forward]
         with torch.no_grad():
             if not members:
-                _score_pairs(scorer, [_filler(batch, data)], data)
+                score_pairs(scorer, [_filler(batch, data)], data)
                 continue
             pairs = [pair for _, pair in members]
-            scored = _score_pairs(scorer, pairs, data, after=after)
+            scored = score_pairs(scorer, pairs, data, after=after)
         policy, reference = scored.policy, scored.reference
         if settings.z0_of_policy:
             reference = torch.zeros_like(reference)
@@ -210,7 +196,7 @@ def _learn(
     data: TrainingData,
     settings: StepSettings,
     forwards: Sequence[Sequence[int]],
-    first: "ScoredPairs | None",
+    first: ScoredPairs | None,
 ) -> Tensor:
     """Forward and backward of this rank's rows; (2, B) float64 weighted losses and log-ratios.
 
@@ -220,7 +206,7 @@ def _learn(
     measured = torch.zeros(2, len(z0), dtype=torch.float64, device=z0.device)
     for forward in forwards:
         if not forward:
-            policy = (first or _score_pairs(scorer, [_filler(batch, data)], data)).policy
+            policy = (first or score_pairs(scorer, [_filler(batch, data)], data)).policy
             torch.autograd.backward(policy, torch.zeros_like(policy))
             continue
         places = [own[i] for i in forward]
@@ -228,7 +214,7 @@ def _learn(
         index = torch.tensor(places).to(z0.device, non_blocking=True)  # (C,)
         seeds = _dropout_seeds(settings.dropout_seed, whole.step, rows)
         pairs = [(batch.rows[place], batch.rows[place]) for place in places]
-        scored = first or _score_pairs(scorer, pairs, data, seeds)
+        scored = first or score_pairs(scorer, pairs, data, seeds)
         inputs = scored.loss_inputs([row.desirable for row in rows], z0[index], whole.shift)
         terms = settings.loss(inputs)
         weight = torch.tensor([row.weight for row in rows])  # (C,)
@@ -237,64 +223,6 @@ def _learn(
         found = torch.stack([weighted.detach().double(), inputs.log_ratio().detach().double()])
         measured.index_copy_(1, index, found)
     return measured
-
-
-@dataclass(frozen=True)
-class ScoredPairs:
-    """Policy and reference log-probs and the loss mask, each (C, T), of y_j after x_i.
-
-    prompts: what the prompts leave behind, where it was kept. prompt_of: (C,) equal where x is one
-    prompt. values: (C, T) where there is a value head.
-    """
-
-    policy: Tensor
-    reference: Tensor
-    mask: Tensor
-    prompts: PromptStates | None
-    prompt_of: Sequence[int]
-    values: Tensor | None
-
-    def loss_inputs(self, desirable: Sequence[bool], z0: Tensor, shift: float) -> LossInputs:
-        """With labels and z0, each (C,)."""
-        device = self.policy.device
-        return LossInputs(
-            self.policy,
-            self.reference,
-            self.mask,
-            torch.tensor(desirable).to(device, non_blocking=True),
-            z0,
-            prompt=torch.tensor(self.prompt_of).to(device, non_blocking=True),
-            shift=shift,
-            values=self.values,
-        )
-
-
-def _score_pairs(
-    scorer: Scorer,
-    pairs: Sequence[tuple[int, int]],
-    data: TrainingData,
-    dropout_seeds: Sequence[int] = (),
-    *,
-    keep_prompts: bool = False,
-    after: PromptStates | None = None,
-) -> ScoredPairs:
-    prompts, prompt_of = index_prompts([data.rows[x].prompt_ids for x, _ in pairs])
-    completions = [data.rows[y].completion_ids for _, y in pairs]
-    scored = scorer(
-        prompts, completions, prompt_of, dropout_seeds, keep_prompts=keep_prompts, after=after
-    )
-    policy = scored.logps
-    reference = pad_sequence([data.reference[pair] for pair in pairs], batch_first=True)
-    masks = [torch.tensor(data.rows[y].loss_mask) for _, y in pairs]
-    mask = pad_sequence(masks, batch_first=True)  # False beyond a completion's end
-    return ScoredPairs(
-        policy,
-        reference.to(policy, non_blocking=True),
-        mask.to(policy.device, non_blocking=True),
-        scored.prompts,
-        prompt_of,
-        scored.values,
-    )
 
 
 def _dropout_seeds(seed: int | None, step: int, rows: Sequence[Row]) -> list[int]:

@@ -7,13 +7,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.feedback.sources.reading import Reading
 
 from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import first_entry
 from thumbs.feedback.importing import import_feedback
 from thumbs.feedback.options import ImportOptions
-from thumbs.feedback.record import Feedback, with_defaults
 from thumbs.feedback.sources.argilla import detect, read
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -21,17 +21,8 @@ EXPORT = FIXTURES / "argilla_records.jsonl"
 OWN = FIXTURES / "own" / "argilla"
 USERS = [f"0d2f9b7e-0000-4000-8000-00000000000{number}" for number in range(5)]
 UNKNOWN = "response whose status the export does not hold, taken as submitted"
-
-
-def record(prompt: object, answer: str, label: bool, score: str, **more: Any) -> Feedback:
-    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    said = [{"role": "assistant", "content": answer}]
-    more = {"source": "argilla", **more}
-    return with_defaults(Feedback(turns, said, label, score=score, **more))  # type: ignore[arg-type]
-
-
-def read_all(*paths: Path, tally: Tally | None = None, **options: Any) -> list[Feedback]:
-    return list(read(paths, tally or Tally(), options=ImportOptions(**options)))
+READING = Reading("argilla", read)
+record, read_all = READING.record, READING.read_all
 
 
 def written(tmp_path: Path, *records: dict[str, Any]) -> Path:

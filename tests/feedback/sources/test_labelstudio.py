@@ -6,30 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.feedback.sources.reading import Reading
 
 from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import first_entry
 from thumbs.feedback.importing import import_feedback
 from thumbs.feedback.options import ImportOptions
-from thumbs.feedback.record import Feedback, with_defaults
 from thumbs.feedback.sources.labelstudio import detect, read
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 OWN = FIXTURES / "own" / "label-studio"
 TIME = "2026-03-01T08:00:00Z"
 OURS = "2026-03-01T08:00:00.000000+00:00"
-
-
-def record(prompt: object, answer: str, label: bool, score: str, **more: Any) -> Feedback:
-    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    said = [{"role": "assistant", "content": answer}]
-    more = {"source": "label-studio", **more}
-    return with_defaults(Feedback(turns, said, label, score=score, **more))  # type: ignore[arg-type]
-
-
-def read_all(*paths: Path, tally: Tally | None = None, **options: Any) -> list[Feedback]:
-    return list(read(paths, tally or Tally(), options=ImportOptions(**options)))
+READING = Reading("label-studio", read)
+record, read_all = READING.record, READING.read_all
 
 
 def result(kind: str, name: str, value: dict[str, Any], to: str = "response") -> dict[str, Any]:

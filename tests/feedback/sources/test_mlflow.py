@@ -7,17 +7,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.feedback.sources.reading import Reading
 
 from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import first_entry
 from thumbs.feedback.options import ImportOptions
-from thumbs.feedback.record import Feedback, with_defaults
 from thumbs.feedback.sources.mlflow import detect, read
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 TRACE = FIXTURES / "mlflow_trace.json"
 OWN = FIXTURES / "mlflow_traces.jsonl"
+READING = Reading("mlflow", read)
+records_of, record = READING.rows, READING.record
 
 
 def assessment(value: object = True, **more: object) -> dict[str, Any]:
@@ -31,20 +33,6 @@ def trace(*assessments: dict[str, Any], number: str = "t", **info: object) -> di
     span = {"span_id": "s", "parent_span_id": None, "attributes": texts}
     told = {"trace_id": number, "state": "OK", "assessments": list(assessments)}
     return {"info": told | info, "data": {"spans": [span]}}
-
-
-def records_of(
-    tmp_path: Path, *rows: dict[str, Any], tally: Tally | None = None, **options: Any
-) -> list[Feedback]:
-    path = tmp_path / "f.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)))
-    return list(read([path], tally or Tally(), options=ImportOptions(**options)))
-
-
-def record(prompt: list[tuple[str, str]], answer: str, label: bool, **more: Any) -> Feedback:
-    turns = [{"role": role, "content": content} for role, content in prompt]
-    said = [{"role": "assistant", "content": answer}]
-    return with_defaults(Feedback(turns, said, label, **{"source": "mlflow", **more}))
 
 
 def test_the_fixture_gives_its_record() -> None:

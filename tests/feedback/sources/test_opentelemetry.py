@@ -5,17 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.feedback.sources.reading import Reading
 
 from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import first_entry
 from thumbs.feedback.options import ImportOptions
-from thumbs.feedback.record import Feedback, with_defaults
 from thumbs.feedback.sources.opentelemetry import detect, read
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 EVENTS = FIXTURES / "otel_genai_log_events.jsonl"
 OWN = [FIXTURES / "own" / "opentelemetry" / name for name in ("logs.json", "traces.json")]
+READING = Reading("opentelemetry", read)
+records_of, record = READING.rows, READING.record
 
 
 def said(role: str, text: str, **more: object) -> dict[str, Any]:
@@ -31,20 +33,6 @@ def span(number: str = "a1", **attributes: Any) -> dict[str, Any]:
 def event(label: object = "good", number: str = "a1", **attributes: Any) -> dict[str, Any]:
     held = {"gen_ai.evaluation.name": "thumb", "gen_ai.evaluation.score.label": label}
     return {"spanId": number, "attributes": held | attributes}
-
-
-def records_of(
-    tmp_path: Path, *rows: dict[str, Any], tally: Tally | None = None, **options: Any
-) -> list[Feedback]:
-    path = tmp_path / "f.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)))
-    return list(read([path], tally or Tally(), options=ImportOptions(**options)))
-
-
-def record(prompt: list[tuple[str, str]], answer: str, label: bool, **more: Any) -> Feedback:
-    turns = [{"role": role, "content": content} for role, content in prompt]
-    completion = [{"role": "assistant", "content": answer}]
-    return with_defaults(Feedback(turns, completion, label, source="opentelemetry", **more))
 
 
 def test_events_alone_are_refused_with_the_name_of_what_is_missing() -> None:

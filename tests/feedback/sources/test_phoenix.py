@@ -7,12 +7,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.feedback.sources.reading import Reading
 
 from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import first_entry
 from thumbs.feedback.options import ImportOptions
-from thumbs.feedback.record import Feedback, with_defaults
 from thumbs.feedback.sources.phoenix import detect, read
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -22,6 +22,8 @@ OWN = [FIXTURES / "own" / "phoenix" / name for name in ("annotations.jsonl", "sp
 ASKED = {"message.role": "user", "message.content": "2+2?"}
 SAID = {"message.role": "assistant", "message.content": "4"}
 TEXTS = {"llm.input_messages": [ASKED], "llm.output_messages": [SAID]}
+READING = Reading("phoenix", read)
+records_of, record = READING.rows, READING.record
 
 
 def span(number: str = "s1", attributes: object = None, **more: object) -> dict[str, Any]:
@@ -34,20 +36,6 @@ def annotation(label: object = "positive", number: str = "s1", **more: object) -
     result = {"label": label, "score": None}
     base = {"span_id": number, "name": "thumb", "annotator_kind": "HUMAN", "result": result}
     return {**base, "source": "APP", "user_id": "ann"} | more
-
-
-def records_of(
-    tmp_path: Path, *rows: dict[str, Any], tally: Tally | None = None, **options: Any
-) -> list[Feedback]:
-    path = tmp_path / "f.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)))
-    return list(read([path], tally or Tally(), options=ImportOptions(**options)))
-
-
-def record(prompt: list[tuple[str, str]], answer: str, label: bool, **more: Any) -> Feedback:
-    turns = [{"role": role, "content": content} for role, content in prompt]
-    said = [{"role": "assistant", "content": answer}]
-    return with_defaults(Feedback(turns, said, label, source="phoenix", **more))
 
 
 def test_the_fixtures_together_give_their_record() -> None:

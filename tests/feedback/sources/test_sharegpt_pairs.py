@@ -1,42 +1,18 @@
 """Pairs in ShareGPT form."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.feedback.sources.reading import Reading
 
-from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import first_entry
-from thumbs.feedback.options import ImportOptions
-from thumbs.feedback.record import Feedback, with_defaults
 from thumbs.feedback.sources.sharegpt_pairs import detect, read
 
 OWN = Path(__file__).parents[2] / "fixtures" / "own" / "sharegpt-pairs.json"
-
-
-def record(turns: list[Any], answer: str, label: bool, **more: Any) -> Feedback:
-    """turns: text, or (role, text); text alone is the user's."""
-    pairs = [turn if isinstance(turn, tuple) else ("user", turn) for turn in turns]
-    prompt = [{"role": role, "content": text} for role, text in pairs]
-    said = [{"role": "assistant", "content": answer}]
-    return with_defaults(Feedback(prompt, said, label, source="sharegpt-pairs", **more))
-
-
-def read_all(*paths: Path, tally: Tally | None = None, **options: Any) -> list[Feedback]:
-    return list(read(paths, tally or Tally(), options=ImportOptions(**options)))
-
-
-def rows(tmp_path: Path, *entries: Any, tally: Tally | None = None, **more: Any) -> list[Feedback]:
-    (tmp_path / "f.jsonl").write_text("\n".join(map(json.dumps, entries)))
-    return read_all(tmp_path / "f.jsonl", tally=tally, **more)
-
-
-def refusal(tmp_path: Path, *entries: Any, **options: Any) -> str:
-    with pytest.raises(FeedbackError) as caught:
-        rows(tmp_path, *entries, **options)
-    return str(caught.value).removeprefix(f"{tmp_path}/f.jsonl")
+READING = Reading("sharegpt-pairs", read)
+record, read_all, rows, refusal = READING.record, READING.read_all, READING.rows, READING.refusal
 
 
 def test_the_own_fixture_gives_its_records() -> None:

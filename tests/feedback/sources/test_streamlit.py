@@ -7,38 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.feedback.sources.reading import Reading
 
 from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import first_entry
 from thumbs.feedback.options import ImportOptions
-from thumbs.feedback.record import Feedback, with_defaults
 from thumbs.feedback.sources.streamlit import detect, read
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 RETURNED = FIXTURES / "streamlit_feedback_return.jsonl"
 OWN = FIXTURES / "own" / "streamlit.jsonl"
 UP = {"type": "thumbs", "score": "👍", "text": None}
-
-
-def records_of(
-    tmp_path: Path, *rows: dict[str, Any], tally: Tally | None = None, **options: Any
-) -> list[Feedback]:
-    path = tmp_path / "log.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)))
-    return list(read([path], tally or Tally(), options=ImportOptions(**options)))
+READING = Reading("streamlit", read)
+records_of, record = READING.rows, READING.record
 
 
 def row(vote: object, **more: object) -> dict[str, Any]:
     return {"prompt": "2+2?", "response": "4", "feedback": vote, **more}
-
-
-def record(question: object, answer: str, label: bool, score: str, **more: Any) -> Feedback:
-    prompt: Any = (
-        question if isinstance(question, list) else [{"role": "user", "content": question}]
-    )
-    said = [{"role": "assistant", "content": answer}]
-    return with_defaults(Feedback(prompt, said, label, score=score, source="streamlit", **more))
 
 
 def test_what_the_widget_returned_is_refused() -> None:
@@ -186,5 +172,5 @@ def test_only_a_widgets_vote_makes_a_row_streamlits(entry: dict[str, Any], is_on
 def test_a_vote_beside_a_lone_user_is_refused_like_a_bare_one(tmp_path: Path) -> None:
     with pytest.raises(FeedbackError, match="without any text"):
         records_of(tmp_path, {"user": "ann", "feedback": UP})
-    with pytest.raises(FeedbackError, match=r"log\.jsonl:1: the time 'noon' is none"):
+    with pytest.raises(FeedbackError, match=r"f\.jsonl:1: the time 'noon' is none"):
         records_of(tmp_path, row(1, time="noon"))

@@ -35,12 +35,18 @@ READS = "traces or observations with score columns (JSON, JSONL, CSV), or with A
 WITHOUT_TEXT = "score whose trace is not in the files"
 OTHER_SCORE = "score of another name"
 FREE_TEXT = "score that is free text"
-DROPS = (*RECORD_DROPS, WITHOUT_TEXT, OTHER_SCORE, FREE_TEXT, LATER_VOTE, NEITHER, ON_THRESHOLD)
+OF_EVALUATOR = "score of an evaluator, not of a person"
+IN_BOTH = "score in a column that is also given by the API"
+DROPS = (
+    *(*RECORD_DROPS, WITHOUT_TEXT, OTHER_SCORE, FREE_TEXT, OF_EVALUATOR, IN_BOTH, LATER_VOTE),
+    *(NEITHER, ON_THRESHOLD),
+)
 
 SCORE_KEYS = {"name", "dataType", "source"}
 # Columns of a trace or observation that are lists without being scores.
 NO_SCORES = ("tags", "comments", "observations", "scores", "usageDetails", "costDetails")
 NO_VOTES = ("TEXT", "CORRECTION")
+EVALUATOR = "EVAL"  # whose scores count where --score-name asks for them
 
 
 class Score(NamedTuple):
@@ -50,6 +56,7 @@ class Score(NamedTuple):
     subject: str
     name: str
     kind: str  # NUMERIC, BOOLEAN, CATEGORICAL, TEXT, CORRECTION
+    source: str  # API, ANNOTATION, EVAL
     value: object
     rater: str
     time: str
@@ -77,6 +84,8 @@ def read(paths: Sequence[Path], tally: Tally, *, options: ImportOptions) -> Iter
     for number, score in enumerate(scores):
         if score.kind != "CORRECTION" and score.name != name:
             tally.dropped[OTHER_SCORE] += 1
+        elif score.source == EVALUATOR and score.name != options.score_name:
+            tally.dropped[OF_EVALUATOR] += 1
         elif score.kind == "TEXT":
             tally.dropped[FREE_TEXT] += 1
         else:
@@ -90,15 +99,19 @@ def read(paths: Sequence[Path], tally: Tally, *, options: ImportOptions) -> Iter
 
     def votes() -> Iterator[RawVote]:
         for _, text in _texts(paths):
-            given = [*_columns(text, name), *(s.value for s in _own(text, kept) if _is_vote(s))]
+            given = [s.value for s in _own(text, kept) if _is_vote(s)] or _columns(text, name)
             yield from (RawVote(value, text.get("input")) for value in given)
 
     judge = Judge(options, votes, f"score {name!r}")
     met: set[str] = set()
     for place, text in _texts(paths):
         met.update((str(text.get("id")), str(text.get("traceId"))))
-        for value in _columns(text, name):
-            vote = Score(place, "", name, "", value, "", "", "")
+        columns = _columns(text, name)
+        if any(map(_is_vote, _own(text, kept))):
+            tally.dropped[IN_BOTH] += len(columns)
+            columns = []
+        for value in columns:
+            vote = Score(place, "", name, "", "", value, "", "", "")
             yield from _record(vote, text, judge, place, tally)
         for score in _own(text, kept):
             if score.kind != "CORRECTION":
@@ -182,6 +195,7 @@ def _score(place: str, row: Mapping[str, Any]) -> Score:
         str(row.get("observationId") or subject.get("id") or row.get("traceId") or ""),
         str(row.get("name")),
         kind,
+        str(row.get("source") or ""),
         value,
         str(row.get("authorUserId") or ""),
         time_text(row.get("updatedAt") or row.get("timestamp"), place),
@@ -191,7 +205,9 @@ def _score(place: str, row: Mapping[str, Any]) -> Score:
 
 def _chosen_name(paths: Sequence[Path], scores: Sequence[Score], options: ImportOptions) -> str:
     """The name of the score that is the vote: the one asked for, or the only one."""
-    names = dict.fromkeys(score.name for score in scores if score.kind not in NO_VOTES)
+    votes = [score for score in scores if score.kind not in NO_VOTES]
+    of_people = [score for score in votes if score.source != EVALUATOR or options.score_name]
+    names = dict.fromkeys(score.name for score in of_people)
     has_texts = False
     for _, text in _texts(paths):
         has_texts = True
@@ -210,6 +226,10 @@ def _chosen_name(paths: Sequence[Path], scores: Sequence[Score], options: Import
         return options.score_name
     if not names and any(score.kind == "CORRECTION" for score in scores):
         return ""
+    if not names and votes:
+        found = ", ".join(dict.fromkeys(score.name for score in votes))
+        advice = "Give those of people too, or ask for one with --score-name"
+        raise FeedbackError(f"{where}: no scores but of evaluators: {found}. {advice}.")
     if not names:
         partner = "Give the scores too: GET /api/public/v2/scores, or an export with score columns"
         raise FeedbackError(f"{where}: traces without any score. {partner}.")

@@ -5,7 +5,7 @@ do where they hold one vote each (feedback_stats). Out: a record per run and rat
 a desirable answer beside the undesirable original. Source: LangSmith's SDK, langsmith/schemas.py.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -43,6 +43,7 @@ DROPS = (
     *(LATER_VOTE, NEITHER, ON_THRESHOLD),
 )
 MIDDLE = "0.5"
+Labels = Callable[[RawVote, str, Tally], bool | None]
 
 
 class Given(NamedTuple):
@@ -87,7 +88,7 @@ def read(paths: Sequence[Path], tally: Tally, *, options: ImportOptions) -> Iter
             own = [one for _, one in kept.get(str(run.get("id")), ())] or _stats(run, key, place)
             yield from (RawVote(one.vote, run.get("inputs")) for one in own if one.vote is not None)
 
-    judge = Judge(_with_middle(options), votes, f"feedback {key!r}")
+    label = _judging(options, votes, f"feedback {key!r}")
     met = set()
     for place, run in _runs(paths):
         met.add(str(run.get("id")))
@@ -99,15 +100,27 @@ def read(paths: Sequence[Path], tally: Tally, *, options: ImportOptions) -> Iter
         if not given:
             own = _stats(run, key, place, tally)
         for one in own:
-            yield from _records(one, run, judge, place, tally, options)
+            yield from _records(one, run, label, place, tally, options)
     tally.dropped[WITHOUT_RUN] += sum(len(own) for run_id, own in kept.items() if run_id not in met)
 
 
-def _with_middle(options: ImportOptions) -> ImportOptions:
-    """Scores count by their number unless the user says otherwise."""
+def _judging(options: ImportOptions, votes: Callable[[], Iterator[RawVote]], what: str) -> Labels:
+    """Labels as the user says; unless said otherwise a score of 0 to 1 counts by its number."""
+    judge = Judge(options, votes, what)
     if options.threshold or options.up or options.down:
-        return options
-    return replace(options, threshold=MIDDLE)
+        return judge.label
+    by_number = Judge(replace(options, threshold=MIDDLE), votes, what)
+
+    def label(vote: RawVote, place: str, tally: Tally) -> bool | None:
+        if not isinstance(vote.value, int | float):
+            return judge.label(vote, place, tally)  # what is plainly good or bad
+        if not 0 <= vote.value <= 1:
+            finding = f"{what} is {vote.value}, a score that is not of 0 to 1"
+            advice = "Say from where it is desirable with --threshold, or name votes with --up"
+            raise FeedbackError(f"{place}: {finding}. {advice} and --down.")
+        return by_number.label(vote, place, tally)
+
+    return label
 
 
 def _entries(paths: Sequence[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -177,7 +190,7 @@ def _chosen_key(paths: Sequence[Path], given: Sequence[Given], options: ImportOp
 def _records(
     one: Given,
     run: Mapping[str, Any],
-    judge: Judge,
+    label: Labels,
     place: str,
     tally: Tally,
     options: ImportOptions,
@@ -196,14 +209,14 @@ def _records(
     }
     if one.correction is not None:
         if options.edits:
-            for given, label in ((response_messages(one.correction), True), (answer, False)):
+            for given, is_good in ((response_messages(one.correction), True), (answer, False)):
                 record = rated_record(
-                    prompt, given, label, place, tally, source=EDIT_SOURCE, **rest
+                    prompt, given, is_good, place, tally, source=EDIT_SOURCE, **rest
                 )
                 if record is not None:
                     yield record
         return
-    judged = judge.label(RawVote(one.vote, run.get("inputs")), one.place, tally)
+    judged = label(RawVote(one.vote, run.get("inputs")), one.place, tally)
     if judged is not None:
         record = rated_record(
             prompt, answer, judged, place, tally, score=one.vote, source=NAME, **rest

@@ -1,0 +1,139 @@
+"""What a verb found, on stdout: one JSON object, or tables and lines for people.
+
+Text of the data is printed as it is: no markup of it counts, and no control character reaches the
+terminal.
+"""
+
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+out_console = Console(highlight=False)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
+    sys.stdout.flush()
+
+
+def print_table(title: str, values: Mapping[str, Any]) -> None:
+    table = Table(show_header=False, title=_plain(title), title_justify="left")
+    for key, value in values.items():
+        if isinstance(value, list) and key == "warnings":
+            for warning in value:
+                table.add_row("warning", _plain(warning))
+        elif isinstance(value, float):
+            table.add_row(key, f"{value:.4g}")
+        elif isinstance(value, dict):
+            table.add_row(key, _plain("\n".join(f"{k}: {v}" for k, v in value.items())) or "none")
+        else:
+            table.add_row(key, "none" if value is None else _plain(str(value)))
+    out_console.print(table)
+
+
+def _plain(text: str) -> str:
+    """Text of the data as it is: no markup, and no control characters for the terminal to obey."""
+    return escape(CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text))
+
+
+def print_import(out: str, numbers: Mapping[str, Any]) -> None:
+    """Records by label, then what was left out or altered, by reason."""
+    out_console.print(
+        f"{out}: {numbers['records']:,} records from {numbers['source']}: "
+        f"{numbers['desirable']:,} desirable, {numbers['undesirable']:,} undesirable",
+        markup=False,
+    )
+    for title in ("dropped", "changed", "skipped"):
+        for reason, count in numbers[title].items():
+            out_console.print(f"{title}: {reason} {count:,}", markup=False)
+
+
+def print_plan(title: str, result: Mapping[str, Any]) -> None:
+    gib = 2**30
+    trained, parameters = result["trained_parameters"], result["parameters"]
+    free = "" if result["free_bytes"] is None else f" of {result['free_bytes'] / gib:.3g} GiB free"
+    weights = result["weights"]
+    left_out = {**result["drops"], **result["cuts"]}
+    rows = {
+        "rows": f"{result['train_rows']:,} to train on, {result['heldout_rows']:,} held out",
+        "left out or cut": ", ".join(f"{k} {n:,}" for k, n in left_out.items()) or "nothing",
+        "weights": f"desirable {weights['desirable_weight']:.3g}, undesirable "
+        f"{weights['undesirable_weight']:.3g}: {weights['reason']}",
+        "steps": f"{result['steps']:,}",
+        "tokens": f"{result['tokens']:,} in steps, {result['reference_tokens']:,} in the reference "
+        f"pass; {result['padding']:.1%} padding",
+        "parameters": f"{parameters:,}, of which {trained:,} are trained",
+        "micro-batch": f"{result['micro_batch_tokens']:,} tokens",
+        "peak memory": f"about {result['peak_bytes'] / gib:.2g} GiB{free} ({result['device']})",
+        "time": f"about {_duration(result['seconds_estimate'])}",
+    }
+    table = Table(show_header=False, title=_plain(title), title_justify="left")
+    for key, value in rows.items():
+        table.add_row(key, _plain(value))
+    out_console.print(table)
+    out_console.print("three rows; what carries loss stands in 【 】", markup=False)
+    for row in result["rows"]:
+        kind = "desirable" if row["desirable"] else "undesirable"
+        counts = f"{row['prompt_tokens']} + {row['completion_tokens']} tokens"
+        out_console.print(f"\n{kind}, {counts}, {row['loss_tokens']} with loss", style="bold")
+        for piece in row["pieces"]:
+            text = _plain(piece["text"])
+            shown = f"[green]【{text}】[/]" if piece["loss"] else f"[dim]{text}[/]"
+            out_console.print(shown, end="", soft_wrap=True)
+        out_console.print()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def print_training(result: Mapping[str, Any]) -> None:
+    heldout = result["heldout"]
+    out_console.print(f"trained {result['steps']} steps in {result['seconds']:.1f} s", markup=False)
+    if heldout and heldout["auc"] is not None:
+        interval = "too few rows for an interval"
+        if heldout["auc_ci"]:
+            interval = "95 % interval {:.3f} to {:.3f}".format(*heldout["auc_ci"])
+        out_console.print(
+            f"held-out feedback: AUC {heldout['auc']:.3f} ({interval}, n {heldout['n']}), "
+            f"accuracy {heldout['accuracy']:.3f}",
+            markup=False,
+        )
+    out_console.print(f"model  {result['model']}\nreport {result['report']}", markup=False)
+
+
+def print_demo(result: Mapping[str, Any]) -> None:
+    for example in result["examples"]:
+        out_console.print(
+            f"{example['prompt']}\n  before: {example['before']}\n  after:  {example['after']}\n"
+            f"  right:  {example['answer']}\n",
+            markup=False,
+        )
+    table = Table("unseen problems solved", "before", "after")
+    for name, before, after in (
+        ("sampled (T = 1)", _share(result, "before"), _share(result, "after")),
+        ("greedy", f"{result['greedy_before']:.1%}", f"{result['greedy_after']:.1%}"),
+    ):
+        table.add_row(name, before, after)
+    out_console.print(table)
+    out_console.print(
+        f"sampled accuracy rose by {100 * result['difference']:.1f} points (95 % interval "
+        f"{100 * result['ci_low']:.1f} to {100 * result['ci_high']:.1f}) "
+        f"in {result['seconds']:.0f} s\n"
+        f"model  {result['model']}\nreport {result['report']}",
+        markup=False,
+    )
+
+
+def _share(result: Mapping[str, Any], key: str) -> str:
+    low, high = result[f"{key}_ci"]
+    return f"{result[key]:.1%} ({low:.1%} to {high:.1%})"
