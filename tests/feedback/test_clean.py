@@ -11,6 +11,7 @@ from thumbs.feedback.clean import (
     clean,
     strip_blocks,
     strip_text,
+    without_repeats,
 )
 from thumbs.feedback.record import Feedback, Message, with_defaults
 
@@ -95,7 +96,7 @@ def test_repeats_and_empty_answers_go_and_the_order_stays() -> None:
         answer(" "),
         Feedback(" ", "4", True),
     ]
-    kept = list(clean(records, tally))
+    kept = list(without_repeats(clean(records, tally), tally))
     assert kept == [records[0], records[2], records[5], records[6]]
     assert tally.dropped == {"empty answer": 2, "repeated record": 2, "empty prompt": 1}
     assert tally.changed == {"think block stripped": 2}
@@ -154,5 +155,6 @@ def test_a_rule_can_be_switched_off(rule: str, text: str) -> None:
 
 def test_repeats_may_be_kept() -> None:
     record = answered("4")
-    assert len(list(clean([record, record], Tally(keep=frozenset({"duplicates"}))))) == 2
-    assert len(list(clean([record, record], Tally()))) == 1
+    kept = Tally(keep=frozenset({"duplicates"}))
+    assert len(list(without_repeats([record, record], kept))) == 2
+    assert len(list(without_repeats([record, record], Tally()))) == 1

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -323,3 +324,17 @@ def test_a_mapping_that_a_source_does_not_read_is_refused(
     with pytest.raises(FeedbackError) as caught:
         import_feedback([OPENWEBUI], tmp_path / "out.jsonl", tool=tool, options=options)
     assert str(caught.value) == message
+
+
+def test_votes_without_a_rater_are_counted_before_they_are_repeats(tmp_path: Path) -> None:
+    votes = [1, 1, 1, 1, 1, 0]
+    (tmp_path / "log.jsonl").write_text(
+        "".join(json.dumps({"q": "Q", "a": "A", "v": vote}) + "\n" for vote in votes)
+    )
+    mapping = {"prompt": "q", "completion": "a", "label": "v"}
+    settled: list[dict[str, Any]] = [{"votes": "majority"}, {"contradictions": "majority"}]
+    for how in settled:
+        options = ImportOptions(mapping=mapping, **how)
+        result = import_feedback([tmp_path / "log.jsonl"], tmp_path / "f.jsonl", options=options)
+        assert (result.desirable, result.undesirable) == (1, 0)
+        assert sum(result.dropped.values()) == len(votes) - 1

@@ -89,3 +89,21 @@ def test_no_number_is_refused_under_a_threshold() -> None:
 def test_flags_that_cannot_be_followed_are_refused(options: ImportOptions, words: str) -> None:
     with pytest.raises(FeedbackError, match=words):
         labels(options, Vote(1))
+
+
+@pytest.mark.parametrize("score", [0.1, 0.7, 0.9])
+@pytest.mark.parametrize("threshold", ["mean", "per-prompt-mean"])
+@pytest.mark.parametrize("num", [3, 7])
+def test_scores_that_are_alike_lie_on_their_mean(score: float, threshold: str, num: int) -> None:
+    votes = [Vote(score, "x")] * num
+    tally = Tally()
+    judge = Judge(ImportOptions(threshold=threshold), lambda: iter(votes), "score")
+    assert [judge.label(vote, "f:1", tally) for vote in votes] == [None] * num
+    assert tally.dropped[ON_THRESHOLD] == num
+
+
+def test_one_star_is_no_thumbs_up() -> None:
+    votes = [Vote(1, on_scale=True), Vote(0, on_scale=True)]
+    judge = Judge(ImportOptions(), lambda: iter(votes), "rating")
+    with pytest.raises(FeedbackError, match="is 1, which is not plainly good or bad"):
+        judge.label(votes[0], "f:1", Tally())

@@ -183,7 +183,8 @@ def _records(given: Judgement, chosen: Chosen, tally: Tally) -> Iterator[Feedbac
     count_unused(given.fields, (), chosen.names, tally)
     has_vote = chosen.question in given.votes
     if has_vote:
-        asked = Vote(vote, prompt_of(given.fields, chosen.names, given.place))
+        on_scale = isinstance(vote, int | float) and not isinstance(vote, bool)
+        asked = Vote(vote, prompt_of(given.fields, chosen.names, given.place), on_scale)
         label = chosen.judge.label(asked, given.place, tally)
         if label is not None:
             yield from _record(given, prompt, answer, label, tally, chosen.source, score=vote)

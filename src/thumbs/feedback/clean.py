@@ -89,11 +89,8 @@ class Tally:
 
 
 def clean(records: Iterable[Feedback], tally: Tally) -> Iterator[Feedback]:
-    """The records without machine blocks, leaving out empty ones and exact repeats.
-
-    A repeat has the prompt, completion, label and rater of an earlier record.
-    """
-    seen, keep = set[int](), tally.keep
+    """The records without machine blocks, leaving out empty ones."""
+    keep = tally.keep
     for record in records:
         record = strip_blocks(record, tally.changed, keep)
         if "template-tokens" not in keep and not isinstance(record.completion, str):
@@ -105,7 +102,22 @@ def clean(records: Iterable[Feedback], tally: Tally) -> Iterator[Feedback]:
         if emptiness:
             tally.dropped[emptiness] += 1
             continue
-        if "duplicates" not in keep:
+        yield record
+
+
+def without_repeats(
+    records: Iterable[Feedback], tally: Tally, *, unrated_too: bool = True
+) -> Iterator[Feedback]:
+    """The records that have not the prompt, completion, label and rater of an earlier one.
+
+    unrated_too: whether records without a rater can be repeats; each may be a rater of its own.
+    """
+    if "duplicates" in tally.keep:
+        yield from records
+        return
+    seen = set[int]()
+    for record in records:
+        if record.rater or unrated_too:
             key = int(content_id(record), 16)  # a number takes half the memory of its text
             if key in seen:
                 tally.dropped[REPEATED] += 1

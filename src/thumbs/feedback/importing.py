@@ -14,7 +14,7 @@ import orjson
 
 from thumbs.errors import FeedbackError
 from thumbs.feedback import generic
-from thumbs.feedback.clean import Tally, clean
+from thumbs.feedback.clean import Tally, clean, without_repeats
 from thumbs.feedback.decontaminate import HeldOut
 from thumbs.feedback.file import require_feedback_name, write_feedback
 from thumbs.feedback.generic import require_mapping
@@ -83,10 +83,18 @@ def import_feedback(
     read = (_read(name, paths, tally, options) for name, paths in files.items())
     cleaned = clean(chain.from_iterable(read), tally)
     own = _without_held_out(cleaned, options, tally)
+    # Where votes are counted, those that name no rater are repeats only once they have been.
+    counted = options.votes == "majority" or options.contradictions == "majority"
     ballot = Ballot()
     standing = settle(
-        own, ballot, tally, votes=options.votes, contradictions=options.contradictions
+        without_repeats(own, tally, unrated_too=not counted),
+        ballot,
+        tally,
+        votes=options.votes,
+        contradictions=options.contradictions,
     )
+    if counted:
+        standing = without_repeats(standing, tally)
     kept = _require_records(standing, sources, tally)
     kept = _require_same_kind(kept, files, options=options)
     num_records = write_feedback(out, _counted(kept, counts))

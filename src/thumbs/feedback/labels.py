@@ -5,6 +5,7 @@ neither. Three ways: the values named by --up and --down; a score against --thre
 that are plainly good or bad. Knows no tool and no file.
 """
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -37,10 +38,14 @@ SHOWN_VALUES = 12
 
 
 class Vote(NamedTuple):
-    """A raw vote; prompt: what was answered, which per-prompt-mean compares within."""
+    """A raw vote; prompt: what was answered, which per-prompt-mean compares within.
+
+    on_scale: it is so many stars, of which 1 is no thumbs-up.
+    """
 
     value: object
     prompt: object = None
+    on_scale: bool = False
 
 
 class Judge:
@@ -90,7 +95,7 @@ class Judge:
                 raise self._unknown(vote, place)
             tally.dropped[NEITHER] += 1
             return None
-        if text not in PLAIN:
+        if text not in PLAIN or vote.on_scale:
             raise self._unknown(vote, place)
         return PLAIN[text]
 
@@ -103,7 +108,7 @@ class Judge:
             assert self._overall is not None
             return score >= self._overall
         limit = self._limit(vote.prompt)
-        if score == limit:
+        if math.isclose(score, limit, rel_tol=1e-9, abs_tol=1e-12):  # a mean is rounded
             tally.dropped[ON_THRESHOLD] += 1
             return None
         return score > limit

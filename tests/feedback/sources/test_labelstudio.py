@@ -249,7 +249,7 @@ DAMAGED = {
 def test_a_damaged_annotation_is_named(tmp_path: Path, entry: dict[str, Any], message: str) -> None:
     path = written(tmp_path, task(STARS), entry)
     with pytest.raises(FeedbackError) as caught:
-        read_all(path, score_name="q")
+        read_all(path, score_name="q", threshold="1")
     assert str(caught.value).startswith(f"{path}: record 2")
     assert message in str(caught.value)
 
