@@ -79,3 +79,14 @@ def test_the_benchmarks_are_found_in_themselves(shared: Path) -> None:
     line = (shared / "data" / "gsm8k" / "test.jsonl").read_text().splitlines()[7]
     assert held_out.reason(asked(json.loads(line)["question"])) == "prompt that occurs in gsm8k"
     assert held_out.reason(asked("What should I cook for dinner tonight?")) == ""
+
+
+def test_a_file_of_a_folder_without_prompts_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.jsonl").write_text('{"question": "Why is the sky blue?"}')
+    (tmp_path / "b.jsonl").write_text('{"other": "Why?"}')
+    HeldOut([tmp_path])
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'b.jsonl'}: no prompts were found in it; passed over" in said
+    assert "a.jsonl" not in said

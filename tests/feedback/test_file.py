@@ -13,7 +13,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thumbs.errors import FeedbackError
+from thumbs.errors import FeedbackError, OutputError
 from thumbs.feedback import file as feedback_file
 from thumbs.feedback.file import read_feedback, write_feedback
 from thumbs.feedback.record import Feedback, Message, with_defaults
@@ -221,3 +221,9 @@ def test_reading_counts_what_it_leaves_out(tmp_path: Path) -> None:
     notes: Counter[str] = Counter()
     assert len(list(read_feedback(tmp_path / "f.jsonl", notes))) == 1
     assert notes["key 'split' is not used"] == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that takes no files")
+def test_a_folder_of_the_system_that_takes_no_files_is_refused() -> None:
+    with pytest.raises(OutputError, match=r"^/proc/f\.jsonl: cannot be written"):
+        write_feedback(Path("/proc/f.jsonl"), [Feedback(prompt="a", completion="b", label=True)])

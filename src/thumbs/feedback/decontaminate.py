@@ -18,6 +18,7 @@ from thumbs.errors import FeedbackError
 from thumbs.feedback.entries import holds_entries, read_entries
 from thumbs.feedback.packed import open_bytes
 from thumbs.feedback.record import Feedback
+from thumbs.progress import console
 
 WORDS_IN_A_ROW = 13
 QUESTIONS = ("prompt", "question", "input", "instruction", "text", "query")
@@ -78,7 +79,16 @@ def _texts(path: Path) -> Iterator[str]:
         for inner in sorted(path.rglob("*")):
             is_table = inner.suffix.lower() in (".csv", ".tsv")
             if inner.is_file() and (is_table or holds_entries(inner)):
-                yield from _texts(inner)
+                found = False
+                for text in _texts(inner):
+                    found = True
+                    yield text
+                if not found:
+                    console.print(
+                        f"--decontaminate: {inner}: no prompts were found in it; passed over",
+                        markup=False,
+                        soft_wrap=True,
+                    )
     elif path.suffix.lower() == ".csv":
         yield from _table_texts(path)
     else:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from thumbs.errors import FeedbackError
+from thumbs.errors import FeedbackError, OutputError
 from thumbs.feedback.entries import Entry, read_lines, read_parquet
 from thumbs.feedback.record import (
     ABSENT_JSON,
@@ -91,7 +91,7 @@ def write_feedback(path: Path, records: Iterable[Feedback]) -> int:
     """
     file_format = _format_of(path)
     require_writable_file(path)
-    with tempfile.TemporaryFile(dir=existing_folder(path)) as spool:
+    with _spool_beside(path) as spool:
         num_records, used_keys = _spool(records, spool, path)
         if not num_records:
             raise FeedbackError(f"{path}: there are no records to write.")
@@ -101,6 +101,15 @@ def write_feedback(path: Path, records: Iterable[Feedback]) -> int:
                 aside, ({key: line[key] for key in used_keys} for line in _load(spool))
             )
     return num_records
+
+
+def _spool_beside(path: Path) -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile(dir=existing_folder(path))
+    except FileNotFoundError as error:  # a folder of the system's that takes no files, like /proc
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}). Name another place."
+        ) from None
 
 
 def _require_same_kind(record: Feedback, first: Feedback, place: str) -> None:
