@@ -36,6 +36,8 @@ ANSWER_KEYS = (
     *("result", "generated_text"),
 )
 TEXT_PARTS = ("text", "input_text", "output_text")
+CUT = "answer that was cut (finish_reason)"
+CUT_REASONS = ("length", "max_tokens", "content_filter", "error")
 DEEPEST = 12  # levels of wrapping looked through
 
 
@@ -48,6 +50,25 @@ def response_messages(value: object) -> list[Message]:
     """The answer a response holds: the assistant's messages, or []."""
     found = _response(value, DEEPEST)
     return [message if "role" in message else {"role": "assistant", **message} for message in found]
+
+
+def was_cut(response: object) -> bool:
+    """Whether a response says that its answer ended before its end."""
+    for _ in range(DEEPEST):
+        response = parsed(response)
+        if not isinstance(response, Mapping):
+            return False
+        reasons = (response.get(key) for key in ("finish_reason", "stop_reason", "finishReason"))
+        if any(str(reason).lower() in CUT_REASONS for reason in reasons):
+            return True
+        inner = parsed(response.get("choices") or response.get("candidates"))
+        if isinstance(inner, list) and inner:
+            response = inner[0]
+        elif len(response) == 1:
+            response = next(iter(response.values()))
+        else:
+            return False
+    return False
 
 
 def _request(value: object, depth: int) -> list[Message]:

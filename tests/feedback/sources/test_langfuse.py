@@ -6,6 +6,7 @@ from typing import Any
 from tests.feedback.sources.reading import Reading
 
 from thumbs.feedback.clean import Tally
+from thumbs.feedback.provider_json import CUT
 from thumbs.feedback.sources.langfuse import IN_BOTH, OF_EVALUATOR, read
 
 READING = Reading("langfuse", read)
@@ -43,3 +44,18 @@ def test_the_values_found_are_shown_as_they_stand(tmp_path: Path) -> None:
     assert "the values found: -1 (1)" in said
     [one] = rows(tmp_path, TRACE, score(-1), down=("-1",), up=("1",))
     assert one.label is False
+
+
+def test_an_answer_that_was_cut_is_left_out_and_counted(tmp_path: Path) -> None:
+    tally = Tally()
+    said = {"role": "assistant", "content": "4 and"}
+
+    def output(reason: str) -> dict[str, Any]:
+        return {"output": {"choices": [{"message": said, "finish_reason": reason}]}}
+
+    whole = {**TRACE, **output("stop"), "id": "w", "vote": [1]}
+    cut = {**TRACE, **output("length"), "id": "c", "vote": [1]}
+    assert len(rows(tmp_path, whole, cut, tally=tally)) == 1
+    assert tally.dropped[CUT] == 1
+    kept = Tally(keep=frozenset({"unfinished"}))
+    assert len(rows(tmp_path, whole, cut, tally=kept)) == 2

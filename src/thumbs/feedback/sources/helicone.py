@@ -13,7 +13,7 @@ from thumbs.errors import FeedbackError, shown
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import read_entries
 from thumbs.feedback.options import ImportOptions
-from thumbs.feedback.provider_json import request_messages, response_messages
+from thumbs.feedback.provider_json import CUT, request_messages, response_messages, was_cut
 from thumbs.feedback.rated import (
     LATER_VOTE,
     RECORD_DROPS,
@@ -30,7 +30,7 @@ NAME = "helicone"
 READS = "request rows as JSON or JSON lines; feedback_rating true or false"
 NOT_THERE = "request whose bodies lie behind signed_body_url"
 WITH_ERROR = "answer with an error"
-DROPS = (*RECORD_DROPS, NOT_THERE, WITH_ERROR, LATER_VOTE)
+DROPS = (*RECORD_DROPS, CUT, NOT_THERE, WITH_ERROR, LATER_VOTE)
 
 
 def detect(entry: Mapping[str, Any]) -> bool:
@@ -89,6 +89,9 @@ def _record(place: str, row: Mapping[str, Any], tally: Tally) -> Iterator[Feedba
     status = row.get("response_status")
     if isinstance(status, int) and status >= 400:
         tally.dropped[WITH_ERROR] += 1
+        return
+    if was_cut(row.get("response_body")) and "unfinished" not in tally.keep:
+        tally.dropped[CUT] += 1
         return
     properties = mapping(row.get("properties")) or mapping(row.get("request_properties"))
     record = rated_record(

@@ -17,7 +17,7 @@ from thumbs.feedback.entries import read_entries
 from thumbs.feedback.labels import NEITHER, ON_THRESHOLD, Judge
 from thumbs.feedback.labels import Vote as RawVote
 from thumbs.feedback.options import ImportOptions
-from thumbs.feedback.provider_json import parsed, request_messages, response_messages
+from thumbs.feedback.provider_json import CUT, parsed, request_messages, response_messages, was_cut
 from thumbs.feedback.rated import (
     LATER_VOTE,
     RECORD_DROPS,
@@ -38,7 +38,7 @@ FREE_TEXT = "score that is free text"
 OF_EVALUATOR = "score of an evaluator, not of a person"
 IN_BOTH = "score in a column that is also given by the API"
 DROPS = (
-    *(*RECORD_DROPS, WITHOUT_TEXT, OTHER_SCORE, FREE_TEXT, OF_EVALUATOR, IN_BOTH, LATER_VOTE),
+    *(*RECORD_DROPS, CUT, WITHOUT_TEXT, OTHER_SCORE, FREE_TEXT, OF_EVALUATOR, IN_BOTH, LATER_VOTE),
     *(NEITHER, ON_THRESHOLD),
 )
 
@@ -258,6 +258,9 @@ def _record(
 ) -> Iterator[Feedback]:
     label = judge.label(RawVote(score.value, text.get("input")), score.place, tally)
     if label is None:
+        return
+    if was_cut(text.get("output")) and "unfinished" not in tally.keep:
+        tally.dropped[CUT] += 1
         return
     record = rated_record(
         request_messages(text.get("input")),

@@ -24,7 +24,7 @@ from thumbs.feedback.entries import read_entries
 from thumbs.feedback.labels import NEITHER, ON_THRESHOLD, Judge
 from thumbs.feedback.labels import Vote as RawVote
 from thumbs.feedback.options import ImportOptions
-from thumbs.feedback.provider_json import parsed, request_messages
+from thumbs.feedback.provider_json import CUT, CUT_REASONS, parsed, request_messages
 from thumbs.feedback.rated import (
     LATER_VOTE,
     RECORD_DROPS,
@@ -41,7 +41,6 @@ READS = "gen_ai.evaluation.result events with spans or operation details (JSON l
 WITHOUT_SPAN = "evaluation whose span is not in the files"
 OTHER_NAME = "evaluation of another name"
 WITHOUT_VOTE = "evaluation without label and score"
-CUT = "answer that was cut (finish_reason)"
 CHOICES = "evaluation of several answers to choose from"
 WITH_ERROR = "answer with an error"
 DROPS = (
@@ -50,7 +49,6 @@ DROPS = (
 )
 REASONING = "reasoning block stripped"
 APART = ("reasoning", "tool_call", "tool_call_response")  # parts that are no text
-CUT_REASONS = ("length", "max_tokens", "content_filter", "error")
 VALUES = ("stringValue", "boolValue", "doubleValue", "bytesValue")
 
 EVENT = "gen_ai.evaluation.result"

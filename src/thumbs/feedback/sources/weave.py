@@ -14,7 +14,7 @@ from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import read_entries
 from thumbs.feedback.labels import NEITHER, ON_THRESHOLD, Judge, Vote, plain_text
 from thumbs.feedback.options import ImportOptions
-from thumbs.feedback.provider_json import request_messages, response_messages
+from thumbs.feedback.provider_json import CUT, request_messages, response_messages, was_cut
 from thumbs.feedback.rated import (
     LATER_VOTE,
     RECORD_DROPS,
@@ -31,7 +31,7 @@ NAME = "weave"
 READS = "calls with summary.weave.feedback: thumbs as reactions, wandb.annotation.* by --score-name"
 OTHER_REACTION = "reaction that is no thumb"
 WITH_ERROR = "answer with an error"
-DROPS = (*RECORD_DROPS, OTHER_REACTION, WITH_ERROR, LATER_VOTE, NEITHER, ON_THRESHOLD)
+DROPS = (*RECORD_DROPS, CUT, OTHER_REACTION, WITH_ERROR, LATER_VOTE, NEITHER, ON_THRESHOLD)
 
 REACTION, NOTE, ANNOTATION = "wandb.reaction.1", "wandb.note.1", "wandb.annotation."
 THUMBS = (plain_text("\N{THUMBS UP SIGN}"), plain_text("\N{THUMBS DOWN SIGN}"))
@@ -109,6 +109,9 @@ def _record(judged: Judged, label: bool, tally: Tally) -> Iterator[Feedback]:
         and str(given.get("wb_user_id") or given.get("creator") or "") == judged.rater
     )
     inputs, output = mapping(call.get("inputs")), mapping(call.get("output"))
+    if was_cut(call.get("output")) and "unfinished" not in tally.keep:
+        tally.dropped[CUT] += 1
+        return
     attributes = mapping(call.get("attributes"))
     record = rated_record(
         request_messages(call.get("inputs")),
