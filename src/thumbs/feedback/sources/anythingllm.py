@@ -22,6 +22,7 @@ from thumbs.feedback.rated import (
     LastVotes,
     mapping,
     rated_record,
+    sequence,
     time_text,
 )
 from thumbs.feedback.record import Feedback, Message
@@ -31,6 +32,7 @@ NAME = "anythingllm"
 READS = "chat log as JSON or CSV (rating), anythingllm.db (workspace_chats.feedbackScore)"
 DROPS = (*RECORD_DROPS, LATER_VOTE)
 
+ATTACHMENT = "attachment left out of a prompt"
 LABELS = {"GOOD": True, "BAD": False}
 NO_VOTE = ("--", "", None)
 COLUMNS = {"prompt", "response", "workspace", "rating"}
@@ -91,6 +93,7 @@ def _key(entry: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _log_record(place: str, entry: Mapping[str, Any], tally: Tally) -> Iterator[Feedback]:
+    tally.changed[ATTACHMENT] += len(sequence(parsed(entry.get("attachments"))))
     record = rated_record(
         str(entry.get("prompt") or ""),
         str(entry.get("response") or ""),
@@ -116,9 +119,11 @@ def _database_records(path: Path, tally: Tally) -> Iterator[Feedback]:
         key = (chat["workspaceId"], chat["thread_id"], chat["user_id"])
         if key != thread:
             history, thread = [], key
-        answer = mapping(parsed(chat["response"])).get("text")
+        response = mapping(parsed(chat["response"]))
+        answer = response.get("text")
         turn: list[Message] = [{"role": "user", "content": str(chat["prompt"] or "")}]
         if chat["feedbackScore"] is not None:
+            tally.changed[ATTACHMENT] += len(sequence(response.get("attachments")))
             length = lengths.get(chat["workspaceId"])
             kept = 2 * int(length if isinstance(length, int) else HISTORY)
             record = rated_record(

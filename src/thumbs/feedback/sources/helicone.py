@@ -12,8 +12,15 @@ from typing import Any
 from thumbs.errors import FeedbackError, shown
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import read_entries
+from thumbs.feedback.messages import tools_text
 from thumbs.feedback.options import ImportOptions
-from thumbs.feedback.provider_json import CUT, request_messages, response_messages, was_cut
+from thumbs.feedback.provider_json import (
+    CUT,
+    parsed,
+    request_messages,
+    response_messages,
+    was_cut,
+)
 from thumbs.feedback.rated import (
     LATER_VOTE,
     RECORD_DROPS,
@@ -103,6 +110,7 @@ def _record(place: str, row: Mapping[str, Any], tally: Tally) -> Iterator[Feedba
         score=str(row["feedback_rating"]).lower(),
         conversation=properties.get("Helicone-Session-Id"),
         source=NAME,
+        tools=tools_text(mapping(parsed(row.get("request_body"))).get("tools"), place),
         rater=row.get("request_user_id"),
         model=row.get("response_model") or row.get("request_model") or row.get("model_override"),
         time=row.get("feedback_created_at") or row.get("request_created_at"),
