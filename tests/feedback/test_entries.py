@@ -128,3 +128,9 @@ def test_damaged_tables_are_refused(tmp_path: Path) -> None:
     assert found == "a.csv: record 2: more cells than the header's 2. Export the table again."
     found = error_of(written(tmp_path / "a.csv", b"a,b\n1,\xff\n"))
     assert found.startswith("a.csv: after record 0: not UTF-8: ")
+
+
+def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("q,q,a\n1,2,3\n")
+    with pytest.raises(FeedbackError, match=r"log\.csv: two columns are called 'q'"):
+        list(read_entries(tmp_path / "log.csv"))

@@ -136,6 +136,10 @@ def _read_table(path: Path, delimiter: str) -> Iterator[Entry]:
         reader = csv.DictReader(text, delimiter=delimiter, restval="")
         number = 1
         try:
+            named = [name for name in reader.fieldnames or () if name.strip()]
+            if twice := next((name for name in named if named.count(name) > 1), None):
+                finding = f"two columns are called {shown(twice)}"
+                raise FeedbackError(f"{path}: {finding}. Rename one, or leave it out.")
             for number, entry in enumerate(reader, start=2):
                 place = f"{path}: record {number - 1}"
                 if None in entry:

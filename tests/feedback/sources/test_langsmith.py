@@ -57,3 +57,19 @@ def test_langchains_tool_calls_become_the_form_that_templates_read(tmp_path: Pat
     assert one.prompt[1]["tool_calls"] == [
         {"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"a": 2}}}
     ]
+
+
+def test_tool_turns_that_a_state_repeats_stand_in_the_prompt_alone(tmp_path: Path) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "add", "arguments": {}}}
+    state = [
+        {"role": "user", "content": "2+2?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "4", "tool_call_id": "c"},
+    ]
+    answer = {"role": "assistant", "content": "It is 4."}
+    run = {**RUN, "inputs": {"messages": state}, "outputs": {"messages": [*state, answer]}}
+    [one] = rows(tmp_path, run, feedback(1))
+    assert [turn["role"] for turn in one.prompt if isinstance(turn, dict)] == [
+        *("user", "assistant", "tool")
+    ]
+    assert one.completion == [answer]

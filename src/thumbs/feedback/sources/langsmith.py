@@ -26,7 +26,7 @@ from thumbs.feedback.rated import (
     rated_record,
     time_text,
 )
-from thumbs.feedback.record import Feedback
+from thumbs.feedback.record import Feedback, Message
 
 NAME = "langsmith"
 EDIT_SOURCE = f"{NAME}:edit"
@@ -187,6 +187,16 @@ def _chosen_key(paths: Sequence[Path], given: Sequence[Given], options: ImportOp
     return next(iter(names), "")
 
 
+def _new_in(answer: list[Message], prompt: list[Message]) -> list[Message]:
+    """The answer without the turns since the last question that the prompt ends in already.
+
+    A node of LangGraph gives its whole state back.
+    """
+    users = [i for i, message in enumerate(prompt) if message["role"] in ("user", "system")]
+    since = prompt[users[-1] + 1 :] if users else []
+    return answer[len(since) :] if since and answer[: len(since)] == since else answer
+
+
 def _records(
     one: Given,
     run: Mapping[str, Any],
@@ -199,6 +209,7 @@ def _records(
         tally.dropped[WITH_ERROR] += 1
         return
     prompt, answer = request_messages(run.get("inputs")), response_messages(run.get("outputs"))
+    answer = _new_in(answer, prompt)
     metadata = mapping(mapping(parsed(run.get("extra"))).get("metadata"))
     rest = {
         "conversation": metadata.get("session_id") or metadata.get("thread_id"),
