@@ -23,8 +23,13 @@ class StopRequest:
 
 
 def stop_on_sigterm() -> None:
-    """From now on SIGTERM raises KeyboardInterrupt, as SIGINT does."""
+    """From now on SIGTERM raises KeyboardInterrupt, as SIGINT does.
+
+    So does SIGHUP, of a terminal that closes, unless it is ignored (nohup).
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
 
 
 @contextmanager

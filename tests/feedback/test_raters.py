@@ -31,6 +31,11 @@ def test_a_label_nobody_else_gives_is_a_surprise() -> None:
     assert kinds({"ann": (0, 3), "bob": (40, 0)})["ann"] == "always down"
 
 
+def test_few_votes_of_few_raters_are_no_surprise() -> None:
+    # Of two others none gave up: share (0 + 1) / (2 + 2), times 3 raters is 0.75.
+    assert kinds({"ann": (1, 0), "bob": (0, 1), "cid": (0, 1)})["ann"] == ""
+
+
 def test_votes_without_a_rater_count_among_the_others_only() -> None:
     assert rated_by({"": (50, 50), "ann": (10, 0)}) == [RaterVotes("ann", 10, 0, "always up")]
 

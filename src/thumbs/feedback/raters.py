@@ -5,7 +5,8 @@ the others' votes make that a surprise. Pure functions.
 
 A rater whose n votes are all of one label is suspicious where the others give that label with share
 q and q^n, the chance of it by drawing n of their votes, times the number of raters (so that among
-many raters chance alone flags few) is below LEAST_CHANCE.
+many raters chance alone flags few) is below LEAST_CHANCE. Of q one vote of
+either label is taken to have been seen already.
 """
 
 import math
@@ -51,7 +52,6 @@ def rated_by(votes: Mapping[str, tuple[int, int]]) -> list[RaterVotes]:
 def _is_surprise(same: int, others_same: int, num_others: int, num_raters: int) -> bool:
     if not num_others or others_same == num_others:
         return False
-    if not others_same:
-        return True
-    chance = same * math.log(others_same / num_others) + math.log(num_raters)
+    share = (others_same + 1) / (num_others + 2)  # rule of succession: few others prove little
+    chance = same * math.log(share) + math.log(num_raters)
     return chance < math.log(LEAST_CHANCE)
