@@ -308,8 +308,8 @@ def page(record: Mapping[str, Any]) -> str:
                 lines.append(row(str(i), group, *map(shown, (*cells, *more))))
     lines += [
         "",
-        "The estimator `zero` has the bias -KL and no spread. Seconds are medians over the steps of a "
-        "run; where their interval is wide, something else used the machine during a seed.",
+        "The estimator `zero` has the bias -KL and no spread. Seconds are medians over the steps "
+        "of a run; where their interval is wide, something else used the machine during a seed.",
         "",
         row("estimator", "seconds per step", "of mismatched", "steps estimated", "held-out AUC"),
         row(*["---"] * 5),
