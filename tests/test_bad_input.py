@@ -501,6 +501,9 @@ NAMES = [
     Case(sets("model.tokenizer=./none"), ["./none: no such folder"]),
     Case(sets("model.reference=./none"), ["./none: no such folder"]),
     Case(sets("model.attn_implementation=flsh"), ["'flsh' is unknown; allowed: ", "sdpa"]),
+    Case(
+        sets("model.attn_implementation=flex_attention"), ["'flex_attention' is unknown; allowed"]
+    ),
 ]
 
 

@@ -104,12 +104,15 @@ def require_tokenizer(name: str) -> None:
 def require_attention(name: str | None) -> None:
     """Refuse an attention that transformers does not know; owner/name is a kernel of the hub.
 
+    Paged attention is for generation only, and flex_attention aborts the process on a CPU.
+
     Raises:
-        ConfigError: it does not.
+        ConfigError: it does not, or it is one of these.
     """
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     known = {"eager", *ALL_ATTENTION_FUNCTIONS.valid_keys()}
+    known = {key for key in known if not key.startswith(("flex", "paged"))}
     if name is not None and "/" not in name and name not in known:
         raise ConfigError(
             f"model.attn_implementation: {name!r} is unknown; allowed: "
