@@ -1,5 +1,6 @@
 """The whole way with adapters: train, resume, evaluate, train on, merge."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,21 @@ def test_a_trained_adapter_is_trained_on_with_itself_as_reference(
     assert described["reference"]["weight_sha256"] != first["reference"]["weight_sha256"]
     evaluated = pipeline.evaluate(str(tmp_path / "second"))["feedback"]
     assert evaluated["margin"] == pytest.approx(result["heldout"]["margin"], rel=1e-3)
+
+
+def test_cached_values_of_an_adapter_scaled_otherwise_are_no_use(
+    tmp_path: Path, model: Path, feedback: Path
+) -> None:
+    trained(feedback, model, tmp_path / "first", "model.lora.r=4", "train.epochs=2")
+    adapter = tmp_path / "first" / "model"
+    for name, alpha in (("as-it-is", None), ("scaled", 320)):
+        if alpha is not None:
+            settings = read_json(adapter / "adapter_config.json")
+            (adapter / "adapter_config.json").write_text(
+                json.dumps(settings | {"lora_alpha": alpha})
+            )
+        trained(feedback, model, tmp_path / name, f"model.adapter={adapter}")
+        assert read_metrics(tmp_path / name / "metrics.jsonl")[0]["z0_raw"] == 0.0
 
 
 def test_an_adapter_in_place_of_a_model_is_refused_with_the_way_to_train_it_on(

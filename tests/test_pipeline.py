@@ -241,6 +241,27 @@ def test_a_run_with_another_feedback_file_or_model_is_not_resumed(
         pipeline.resume_training(tmp_path / "run")
 
 
+def test_the_settings_of_a_model_are_part_of_what_it_is(
+    tmp_path: Path, model: Path, feedback: Path
+) -> None:
+    """Cached values of other settings are no use; a run whose model has others is refused."""
+    config = load_config(None, [*SETTINGS, "train.max_steps=2"], model=str(model))
+    pipeline.train_model(feedback, config, tmp_path / "first")
+    settings = read_json(model / "config.json")
+    (model / "config.json").write_text(json.dumps(settings | {"rms_norm_eps": 0.5}))
+    pipeline.train_model(feedback, config, tmp_path / "second")
+    first = read_metrics(tmp_path / "second" / "metrics.jsonl")[0]
+    assert first["z0_raw"] == 0.0  # the policy is its own reference
+    assert first["reward_desirable"] == 0.0
+    (model / "config.json").write_text(json.dumps(settings | {"transformers_version": "9"}))
+    (tmp_path / "first" / "summary.json").unlink()
+    pipeline.resume_training(tmp_path / "first")  # a version computes nothing
+    (model / "config.json").write_text(json.dumps(settings))
+    (tmp_path / "second" / "summary.json").unlink()
+    with pytest.raises(CheckpointError, match=r"says otherwise what they compute \(config.json\)"):
+        pipeline.resume_training(tmp_path / "second")
+
+
 def test_an_explicit_reference_is_scored_instead_of_the_policy(
     tmp_path: Path, model: Path, feedback: Path
 ) -> None:

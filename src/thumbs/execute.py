@@ -283,10 +283,10 @@ def _score_reference(
         other = load_reference(config.model, prepared.tokenizer, device=scorer.device)
         scorer = _scorer(config, other)
         identity = other.identity
-    if identity.weight_sha256 != origin.inputs.get("reference"):
+    if identity.sha256 != origin.inputs.get("reference"):
         raise CheckpointError(
-            f"{identity.name_or_path}: the reference holds other weights than when the run "
-            "began. Restore them, or start a new run."
+            f"{identity.name_or_path}: the reference holds other weights, or says otherwise what "
+            "they compute (config.json), than when the run began. Restore them, or start a new run."
         )
     scores = reference_pass(scorer, prepared.planned, ScoreCache(cache_folder()), identity)
     freeze_reference(run.reference, prepared.planned, scores)

@@ -132,15 +132,14 @@ def train_model(
             policy = load_model(config.model, device=pick_device(), seed=config.train.seed)
             _require_context(policy, prepared.rows)
             described = describe_data(feedback, prepared, policy.identity, today)
+            reference = policy.identity
             if config.model.reference is not None:
                 # Loaded again for its pass: what it is must be known before the run stands.
                 named = load_reference(config.model, prepared.tokenizer, device=pick_device())
-                described["reference"] = asdict(named.identity)
+                reference = named.identity
+                described["reference"] = asdict(reference)
             tokens = micro_batch_tokens(config, policy, prepared, ranks)
-            inputs = {
-                "feedback": described["feedback"]["sha256"],
-                "reference": described["reference"]["weight_sha256"],
-            }
+            inputs = {"feedback": described["feedback"]["sha256"], "reference": reference.sha256}
             origin = _origin(config, inputs, prepared, policy, tokens, ranks)
             write_json(run.data, described | {"origin": origin.to_dict()})
             write_bytes(run.config, dump_config(config).encode())  # now it is a run
@@ -190,9 +189,12 @@ def _as_begun(run: RunDir, ranks: Ranks) -> tuple[Config, Prepared, LoadedModel,
     began = read_origin(described.get("origin"), str(run.data))
     prepared = prepare(feedback, config, date.fromisoformat(described["today"]))
     policy = load_model(config.model, device=pick_device(), seed=config.train.seed)
-    if policy.identity.weight_sha256 != began.inputs.get("policy"):
+    if policy.identity.sha256 != began.inputs.get("policy"):
         name = config.model.name_or_path
-        raise CheckpointError(f"{run.path}: {name} holds other weights than when the run began")
+        raise CheckpointError(
+            f"{run.path}: {name} holds other weights, or says otherwise what they compute "
+            "(config.json), than when the run began. Restore it, or start a new run."
+        )
     tokens = began.micro_batch_tokens  # as the run resolved it, whatever is automatic today
     if config.train.micro_batch_tokens != began.config["train"]["micro_batch_tokens"]:
         tokens = micro_batch_tokens(config, policy, prepared, ranks)
@@ -316,8 +318,8 @@ def _origin(
     micro_batch_tokens: int,
     ranks: Ranks,
 ) -> Origin:
-    weights, rows = policy.identity.weight_sha256, prepared.sha256()
-    inputs = {**inputs, "policy": weights, "rows and batches": rows}
+    rows = prepared.sha256()
+    inputs = {**inputs, "policy": policy.identity.sha256, "rows and batches": rows}
     machine = machine_facts(pick_device(), micro_batch_tokens, ranks)
     return Origin(origin_config(config), inputs, machine)
 

@@ -5,6 +5,7 @@ weights. Weights come from safetensors only; code that comes with a model runs o
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -13,13 +14,24 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
 from thumbs.config import ModelConfig
 from thumbs.errors import ConfigError, ModelError
 from thumbs.files import sha256_bytes
-from thumbs.models.adapter_folder import base_of_adapter, find_adapter, is_adapter_folder
+from thumbs.models.adapter_folder import (
+    ADAPTER_CONFIG,
+    base_of_adapter,
+    find_adapter,
+    is_adapter_folder,
+)
 from thumbs.models.folder import (
     TOKENIZER_FILES,
     require_attention,
@@ -28,15 +40,31 @@ from thumbs.models.folder import (
     require_weights,
 )
 
+# Settings that a copy of the same model may have otherwise.
+TELLS_NOTHING = {
+    *("_name_or_path", "_commit_hash", "transformers_version", "architectures", "use_cache"),
+    *("dtype", "torch_dtype", "id2label", "label2id"),
+    *("base_model_name_or_path", "inference_mode", "revision", "peft_version", "lora_dropout"),
+}
+
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """What makes two models the same: the weights as loaded, not their name."""
+    """What makes two models the same: the weights as loaded and their settings, not their name.
+
+    settings_sha256: of config.json and of an adapter's, which say what the weights compute.
+    """
 
     name_or_path: str
     revision: str | None
     weight_sha256: str
     dtype: str
+    settings_sha256: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """Of weights and settings."""
+        return sha256_bytes(f"{self.weight_sha256} {self.settings_sha256}".encode())
 
 
 @dataclass
@@ -224,11 +252,12 @@ def _load(
 ) -> LoadedModel:
     require_weights(name)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    revision = config.revision if name == config.name_or_path else None
     loaded: Any
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
             name,
-            revision=config.revision if name == config.name_or_path else None,
+            revision=revision,
             dtype=dtype,
             attn_implementation=config.attn_implementation,
             trust_remote_code=config.trust_remote_code,
@@ -248,7 +277,14 @@ def _load(
     _require_vocabulary(name, model, tokenizer)
     switch_off_dropout(model)
     _keep_differentiable(model)
-    identity = ModelIdentity(name, config.revision, weight_sha256(model), str(model.dtype)[6:])
+    settings, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
+    identity = ModelIdentity(
+        name,
+        config.revision,
+        weight_sha256(model),
+        str(model.dtype)[6:],
+        _settings_sha256(settings),
+    )
     placed = model.eval() if config.quantization else model.eval().to(device)
     return LoadedModel(placed, tokenizer, identity)
 
@@ -272,7 +308,10 @@ def _with_adapter(loaded: LoadedModel, adapter: Path, *, trainable: bool) -> Loa
     )
 
     loaded.adapters = load_adapter(loaded.model, adapter, trainable=trainable)
-    loaded.identity = _identity_with(loaded, adapter_weights(loaded.adapters))
+    identity = _identity_with(loaded, adapter_weights(loaded.adapters))
+    settings = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    both = f"{identity.settings_sha256} {_settings_sha256(settings)}"
+    loaded.identity = replace(identity, settings_sha256=sha256_bytes(both.encode()))
     switch_off_dropout(loaded.model)
     return loaded
 
@@ -281,6 +320,12 @@ def _identity_with(loaded: LoadedModel, adapters: Mapping[str, Tensor]) -> Model
     """The identity of a model whose adapters change what it says from the start."""
     both = f"{loaded.identity.weight_sha256} {tensors_sha256(adapters)}"
     return replace(loaded.identity, weight_sha256=sha256_bytes(both.encode()))
+
+
+def _settings_sha256(settings: Mapping[str, Any]) -> str:
+    """Of what a config.json or adapter_config.json says about the computation."""
+    telling = {key: value for key, value in settings.items() if key not in TELLS_NOTHING}
+    return sha256_bytes(json.dumps(telling, sort_keys=True, default=str).encode())
 
 
 def _quantized(config: ModelConfig, device: torch.device) -> dict[str, Any]:

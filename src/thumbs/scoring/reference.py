@@ -180,7 +180,7 @@ def _how(scorer: Scorer, identity: ModelIdentity) -> str:
     """What scores depend on beside token ids, which hold template and truncation."""
     attention = scorer.model.config._attn_implementation
     how = (
-        *(identity.weight_sha256, identity.dtype, str(scorer.autocast), scorer.head_last),
+        *(identity.sha256, identity.dtype, str(scorer.autocast), scorer.head_last),
         *(scorer.device.type, attention, FORWARD_TOKENS, torch.get_num_threads()),
         *(scorer.shares_prompts, TREE_TOKENS),
         *(("compiled",) if scorer.compiled else ()),
