@@ -280,10 +280,8 @@ def interval(values: Sequence[float]) -> list[float]:
     mean = statistics.fmean(values)
     if len(values) < 2:
         return [mean] * 3
-    half = (
-        float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
-    )
-    return [mean, mean - half, mean + half]
+    low, high = stats.t.interval(0.95, len(values) - 1, loc=mean, scale=stats.sem(values))
+    return [mean, float(low), float(high)]
 
 
 def page(record: Mapping[str, Any]) -> str:

@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dry_run": ASSEMBLED | {"prepare", "budget"},
     "model_check": ASSEMBLED | {"prepare", "budget"},
     "pipeline": ASSEMBLED | {"prepare", "budget", "dry_run", "model_check", "execute"},
-    "printing": set(),
+    "printing": {"feedback.check_tables"},
     # Verbs that need no torch go past the pipeline, whose imports load it.
     "cli": {"pipeline", "printing", "config", "loss_table", "feedback", "report.page"},
     "__main__": {"cli"},

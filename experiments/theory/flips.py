@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from experiments.theory.contradictions import Settled, settle
+from experiments.theory.rows import float64
 
 SHARES = (0.55, 0.6, 0.7, 0.8, 0.9)
 BETAS = (0.1, 0.2, 0.5, 1.0)
@@ -75,7 +76,7 @@ def predicted_gap(p: float, beta: float) -> float:
 
 def _gaps(beta: float) -> list[dict[str, float]]:
     """u as the descent of dpo ends, from a reference that gives a and b alike."""
-    found = settle("dpo", _float64(SHARES), _references([0.0] * len(SHARES)), beta=beta).gap
+    found = settle("dpo", float64(SHARES), _references([0.0] * len(SHARES)), beta=beta).gap
     return [
         {"p": p, "beta": beta, "measured": u, "predicted": predicted_gap(p, beta)}
         for p, u in zip(SHARES, found.tolist(), strict=True)
@@ -84,10 +85,10 @@ def _gaps(beta: float) -> list[dict[str, float]]:
 
 def _boundaries(beta: float) -> list[dict[str, float]]:
     """The log reference ratio from which dpo gives b: halving, a descent from scratch each time."""
-    low, high = _float64((0.0,) * len(SHARES)), _float64((WIDEST,) * len(SHARES))
+    low, high = float64((0.0,) * len(SHARES)), float64((WIDEST,) * len(SHARES))
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        flipped = settle("dpo", _float64(SHARES), _references(middle.tolist()), beta=beta).emits_b
+        flipped = settle("dpo", float64(SHARES), _references(middle.tolist()), beta=beta).emits_b
         low, high = torch.where(flipped, low, middle), torch.where(flipped, middle, high)
     return [
         {"p": p, "beta": beta, "measured": m, "predicted": predicted_gap(p, beta)}
@@ -98,7 +99,7 @@ def _boundaries(beta: float) -> list[dict[str, float]]:
 def _cells(beta: float) -> list[dict[str, Any]]:
     """Every p and reference ratio at one beta: who is given by dpo and by kto."""
     settings = [(p, ratio) for p in SHARES for ratio in RATIOS]
-    shares = _float64(tuple(p for p, _ in settings))
+    shares = float64(tuple(p for p, _ in settings))
     references = _references([math.log(ratio) for _, ratio in settings])
     dpo = settle("dpo", shares, references, beta=beta)
     kto = settle(
@@ -161,7 +162,7 @@ def _one(
     """One problem, descended for MOST_STEPS at most."""
     return settle(
         name,
-        _float64((p,)),
+        float64((p,)),
         torch.tensor([reference], dtype=torch.float64),
         beta=beta,
         steps=MOST_STEPS,
@@ -176,10 +177,6 @@ def _named(setting: tuple[float, float, tuple[float, float, float]]) -> dict[str
 
 def _references(log_ratios: list[float]) -> Tensor:
     """(N, 3) probabilities with log pi_ref(b) / pi_ref(a) as given."""
-    b = (1 - UNRATED) * torch.sigmoid(_float64(tuple(log_ratios)))
-    a = (1 - UNRATED) * torch.sigmoid(-_float64(tuple(log_ratios)))
+    b = (1 - UNRATED) * torch.sigmoid(float64(tuple(log_ratios)))
+    a = (1 - UNRATED) * torch.sigmoid(-float64(tuple(log_ratios)))
     return torch.stack([a, b, torch.full_like(a, UNRATED)], dim=1)
-
-
-def _float64(values: tuple[float, ...]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)

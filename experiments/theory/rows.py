@@ -6,6 +6,8 @@ tokens, so that a loss that looks at single tokens shows. Knows no theorem.
 Shapes: B rows.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,11 @@ from thumbs.loss_table import LOSS_TABLE
 
 REFERENCE = -10.0  # log pi_ref of an answer, nats, where a caller does not say: pi stays below 1
 WEIGHTS = {"desirable_weight": 1.0, "undesirable_weight": 1.0}
+
+
+def float64(values: Sequence[float]) -> Tensor:
+    """(B,) the numbers at the width all of this is computed in."""
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def make_rows(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.theory.rows import losses_and_slopes, make_rows, row_losses
+from experiments.theory.rows import float64, losses_and_slopes, make_rows, row_losses
 
 BETA = 0.1
 TABLE_DISTANCES = (0, 10, 20, 50, 100, 200)
@@ -26,11 +26,11 @@ def vanishing() -> dict[str, Any]:
         "beta": BETA,
         "distances": list(TABLE_DISTANCES),
         "weights": {
-            side: _weights("kto", sign * _float64(TABLE_DISTANCES), desirable=True).tolist()
+            side: _weights("kto", sign * float64(TABLE_DISTANCES), desirable=True).tolist()
             for side, sign in (("above", 1), ("below", -1))
         },
         "weights_undesirable": {
-            side: _weights("kto", sign * _float64(TABLE_DISTANCES), desirable=False).tolist()
+            side: _weights("kto", sign * float64(TABLE_DISTANCES), desirable=False).tolist()
             for side, sign in (("above", 1), ("below", -1))
         },
         "curve_distances": list(CURVE),
@@ -45,7 +45,7 @@ def vanishing() -> dict[str, Any]:
         "moving_z0": list(MOVING_Z0),
         "kept_distance": KEPT_DISTANCE,
         "weights_with_moving_z0": [
-            _weights("kto", _float64((z0 + KEPT_DISTANCE,)), desirable=True, z0=z0).item()
+            _weights("kto", float64((z0 + KEPT_DISTANCE,)), desirable=True, z0=z0).item()
             for z0 in MOVING_Z0
         ],
     }
@@ -67,7 +67,3 @@ def _update_norm(reward: float) -> float:
     inputs = make_rows(policy - reference, torch.tensor([False]), reference=reference)
     (gradient,) = torch.autograd.grad(row_losses("kto", inputs, beta=BETA).sum(), logits)
     return float(gradient.norm())
-
-
-def _float64(values: tuple[float, ...]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)

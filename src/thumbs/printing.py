@@ -4,7 +4,6 @@ Text of the data is printed as it is: no markup of it counts, and no control cha
 terminal.
 """
 
-import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -14,8 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-# Of the terminal, and of the direction of text, which could show another text than there is.
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+from thumbs.feedback.check_tables import visible
+
 out_console = Console(highlight=False)
 
 
@@ -41,7 +40,7 @@ def print_table(title: str, values: Mapping[str, Any]) -> None:
 
 def _plain(text: str) -> str:
     """Text of the data as it is: no markup, and no control characters for the terminal to obey."""
-    return escape(CONTROL.sub(lambda found: repr(found.group())[1:-1], text))
+    return escape(visible(text))
 
 
 def print_import(out: str, numbers: Mapping[str, Any]) -> None:

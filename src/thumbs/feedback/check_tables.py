@@ -16,8 +16,9 @@ from rich.text import Text
 BLOCKS = " ▏▎▍▌▋▊▉█"
 BAR_WIDTH = 24
 TEXT_WIDTH = 60
-SPACES = {"\n": " ", "\t": " "}
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+SPACES = str.maketrans({"\n": " ", "\t": " "})
+# Of the terminal, and of the direction of text, which could show another text than there is.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def check_tables(name: str, found: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -39,14 +40,15 @@ def check_tables(name: str, found: Mapping[str, Any]) -> Iterator[RenderableType
 
 def plain(text: str, width: int | None = None) -> str:
     """Text of the data on one line, signs that move the cursor or turn the line shown as such."""
-    shown = CONTROL.sub(lambda sign: SPACES.get(sign.group()) or _escaped(sign.group()), text)
+    shown = visible(text.translate(SPACES))
     if width is not None and len(shown) > width:
         return shown[: width - 1] + "…"
     return shown
 
 
-def _escaped(sign: str) -> str:
-    return f"\\x{ord(sign):02x}" if ord(sign) < 256 else f"\\u{ord(sign):04x}"
+def visible(text: str) -> str:
+    """Text of the data, its control characters but newline and tab written out."""
+    return CONTROL.sub(lambda sign: repr(sign.group())[1:-1], text)
 
 
 def _table(title: str, *columns: str) -> Table:

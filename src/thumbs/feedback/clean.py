@@ -106,18 +106,18 @@ def clean(records: Iterable[Feedback], tally: Tally) -> Iterator[Feedback]:
 
 
 def without_repeats(
-    records: Iterable[Feedback], tally: Tally, *, unrated_too: bool = True
+    records: Iterable[Feedback], tally: Tally, *, without_rater_too: bool = True
 ) -> Iterator[Feedback]:
     """The records that have not the prompt, completion, label and rater of an earlier one.
 
-    unrated_too: whether records without a rater can be repeats; each may be a rater of its own.
+    without_rater_too: whether records without a rater can be repeats; else each is a rater's own.
     """
     if "duplicates" in tally.keep:
         yield from records
         return
     seen = set[int]()
     for record in records:
-        if record.rater or unrated_too:
+        if record.rater or without_rater_too:
             key = int(content_id(record), 16)  # a number takes half the memory of its text
             if key in seen:
                 tally.dropped[REPEATED] += 1

@@ -87,7 +87,7 @@ def import_feedback(
     counted = options.votes == "majority" or options.contradictions == "majority"
     ballot = Ballot()
     standing = settle(
-        without_repeats(own, tally, unrated_too=not counted),
+        without_repeats(own, tally, without_rater_too=not counted),
         ballot,
         tally,
         votes=options.votes,

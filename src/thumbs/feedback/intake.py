@@ -20,13 +20,9 @@ from thumbs.feedback.sources.chainlit import TABLES as CHAINLIT
 
 STANDARD_INPUT = "-"
 # Tables to copy from a server, each with the column that tells a tool's from another's.
-TABLES = {
-    **dict.fromkeys(CHAINLIT, ""),
-    "feedback": "snapshot",
-    "chat": "chat",  # Open WebUI
-    "workspace_chats": "feedbackScore",
-    "workspaces": "openAiHistory",  # AnythingLLM
-}
+OPEN_WEBUI = {"feedback": "snapshot", "chat": "chat"}
+ANYTHINGLLM = {"workspace_chats": "feedbackScore", "workspaces": "openAiHistory"}
+TABLES = {**dict.fromkeys(CHAINLIT, ""), **OPEN_WEBUI, **ANYTHINGLLM}
 
 
 @contextmanager
