@@ -44,10 +44,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "execute": ASSEMBLED | {"prepare"},
     "dry_run": ASSEMBLED | {"prepare", "budget"},
     "model_check": ASSEMBLED | {"prepare", "budget"},
-    "pipeline": ASSEMBLED | {"prepare", "budget", "dry_run", "model_check", "execute"},
+    "model_or_run": ASSEMBLED | {"prepare"},
+    "pipeline": ASSEMBLED
+    | {"prepare", "budget", "dry_run", "model_check", "model_or_run", "execute"},
     "printing": {"feedback.check_tables"},
     # Verbs that need no torch go past the pipeline, whose imports load it.
-    "cli": {"pipeline", "printing", "config", "loss_table", "feedback", "report.page"},
+    "refusals": set(),
+    "cli": {"pipeline", "printing", "refusals", "config", "loss_table", "feedback", "report.page"},
     "__main__": {"cli"},
 }
 NO_TORCH = [
@@ -110,7 +113,7 @@ def test_a_source_of_feedback_knows_only_feedback(module: str) -> None:
 @pytest.mark.parametrize("module", [m for m in modules() if m in ("cli", "__main__")])
 def test_the_command_line_imports_what_a_verb_needs_inside_the_verb(module: str) -> None:
     assert imports(module, top_level=True) <= {
-        *("cli", "config", "errors", "loss_table", "printing", "stopping")
+        *("cli", "config", "errors", "loss_table", "printing", "refusals", "stopping")
     }
 
 

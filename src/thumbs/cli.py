@@ -4,17 +4,13 @@ Results go to stdout (with --json as one JSON object), logs and progress to stde
 imported before a verb runs, so that --help answers at once.
 """
 
-import difflib
-import errno
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
-from pydantic import ValidationError
 from rich.table import Table
 
 from thumbs.config import load_config
@@ -27,6 +23,15 @@ from thumbs.printing import (
     print_plan,
     print_table,
     print_training,
+)
+from thumbs.refusals import (
+    INTERRUPTED,
+    MACHINE_SAYS_NO,
+    UsageError,
+    explain_usage,
+    fail,
+    near_or_allowed,
+    require_text,
 )
 from thumbs.stopping import stop_on_sigterm
 
@@ -63,86 +68,27 @@ Rules = Annotated[
 ]
 
 
-# Typer's own refusals; older versions take the class from click, newer ones have a copy of it.
-UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-LONGEST_LINE = 1_200  # characters of an error
-INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
-# What a machine says when it is full or its files are out of reach: no bug of ours.
-MACHINE_SAYS_NO = {
-    *(errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ELOOP, errno.EMFILE, errno.ENFILE),
-    *(errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM, errno.EROFS, errno.ESTALE),
-}
-
-
 def main() -> None:
     """Run the command line; the user's mistakes end in one line and their exit code."""
     stop_on_sigterm()
     try:
-        _require_text(sys.argv[1:])
+        require_text(sys.argv[1:])
         code = app(prog_name="thumbs", standalone_mode=False)
     except ThumbsError as error:
-        _fail(str(error), error.exit_code)
+        fail(str(error), error.exit_code)
     except UsageError as error:
-        _fail(_explain_usage(error), 2)
+        fail(explain_usage(error), 2)
     except OSError as error:
         if error.errno not in MACHINE_SAYS_NO:
             raise
         place = error.filename or "thumbs"
-        _fail(f"{place}: {error.strerror}. Free the place or the right, or name another.", 2)
+        fail(f"{place}: {error.strerror}. Free the place or the right, or name another.", 2)
     except KeyboardInterrupt:
         code = INTERRUPTED
     if code == INTERRUPTED:
         print("interrupted", file=sys.stderr)
         sys.exit(75)
     sys.exit(code)
-
-
-def _fail(text: str, code: int) -> NoReturn:
-    if text:  # without arguments typer has shown the help already
-        line = " ".join(part.strip() for part in text.splitlines())  # spaces stay: paths hold some
-        if len(line) > LONGEST_LINE:  # somewhere a name is that long; what to do stands at the end
-            line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
-        print(f"error: {line}", file=sys.stderr)
-    sys.exit(code)
-
-
-def _require_text(arguments: Sequence[str]) -> None:
-    for argument in arguments:
-        try:
-            argument.encode()
-        except UnicodeEncodeError:
-            found = f"{argument!r}: is not UTF-8, so no report could name it"
-            raise ConfigError(f"{found}. Rename the file, or correct the argument.") from None
-        if "\0" in argument:
-            raise ConfigError(f"{argument!r:.80}: holds a NUL character, which no name can hold")
-
-
-def _explain_usage(error: Any) -> str:
-    """Typer's refusal in one line: verb, what was found, what is near or allowed."""
-    context: Any = getattr(error, "ctx", None)
-    place = context.command_path if context else "thumbs"
-    known = sorted(name for p in (context.command.params if context else []) for name in p.opts)
-    options = [name for name in known if name.startswith("-")]
-    param, option = getattr(error, "param", None), getattr(error, "option_name", "")
-    words = " ".join(error.format_message().split())
-    if param is not None:
-        name = param.opts[0] if param.param_type_name == "option" else param.name.upper()
-        cause = error.__cause__
-        if isinstance(cause, ValidationError):
-            found = cause.errors(include_url=False)[0]
-            return f"{place}: {name} is {found['input']!r}: {found['msg']}. See {place} --help."
-        return f"{place}: {name} {error.message or 'is missing'}. See {place} --help."
-    if hasattr(error, "possibilities"):
-        return f"{place}: {option} is no option of it; {_near_or_allowed(option, options)}"
-    if verb := re.match(r"No such command ['\"](.*?)['\"]\.(?: Did you mean|$)", words):
-        verbs = context.command.list_commands(context)
-        return f"{place}: {verb[1]!r} is no verb; {_near_or_allowed(verb[1], verbs)}"
-    return f"{place}: {words} See {place} --help." if words else ""
-
-
-def _near_or_allowed(found: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(found, known, n=1)
-    return f"the nearest is {near[0]}" if near else f"allowed: {', '.join(known)}"
 
 
 @app.command()
@@ -234,7 +180,7 @@ def _one_of(option: str, given: str, allowed: Iterable[Choice]) -> Choice:
     for choice in allowed:
         if choice == given:
             return choice
-    raise ConfigError(f"{option}: {given!r} is unknown; {_near_or_allowed(given, list(allowed))}")
+    raise ConfigError(f"{option}: {given!r} is unknown; {near_or_allowed(given, list(allowed))}")
 
 
 def _mapping_of(pairs: Sequence[str]) -> dict[str, str]:

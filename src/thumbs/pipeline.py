@@ -29,11 +29,11 @@ from thumbs.errors import (
 from thumbs.evaluate.feedback_task import evaluate_feedback, task_numbers
 from thumbs.evaluate.paired_accuracy import paired_accuracy
 from thumbs.execute import execute, finish, machine_facts
-from thumbs.feedback.file import read_feedback
 from thumbs.feedback.importing import import_feedback
 from thumbs.feedback.inspect import check_feedback
 from thumbs.files import sha256_file, write_bytes
 from thumbs.model_check import check_with_model
+from thumbs.model_or_run import model_or_run
 from thumbs.models.adapter_folder import base_of_adapter, is_adapter_folder
 from thumbs.models.load import (
     LoadedModel,
@@ -42,12 +42,10 @@ from thumbs.models.load import (
     pick_device,
     require_model,
     trained_model,
-    untrained_model,
 )
 from thumbs.prepare import (
     Prepared,
     describe_data,
-    is_heldout,
     prepare,
     print_data,
 )
@@ -213,43 +211,15 @@ def evaluate(
     model: a run, or a model folder or hub id with `reference`. feedback: default the run's own
     held-out rows.
     """
-    if (Path(model) / "config.yaml").is_file():
-        run = open_run(Path(model))
-        config = load_config(run.config)
-        described = read_described(run)
-        base = reference or config.model.reference
-        today = date.fromisoformat(described["today"])
-        feedback = feedback or Path(described["feedback"]["path"])
-        only_heldout = str(feedback) == described["feedback"]["path"]
-        policy_name = str(run.model)
-        own = config.data.model_copy(update={"chat_template": None})  # RUN/model has it
-        config = config.model_copy(update={"data": own})
-    else:
-        _require_model_or_run(model)
-        if reference is None or feedback is None:
-            found = "is a model, not a run" if Path(model).is_dir() else "is no folder here"
-            raise ConfigError(
-                f"{model}: {found}; give a run folder, or for a model --reference (what it was "
-                "trained from) and --feedback"
-            )
-        config, base, policy_name = load_config(None, model=model), reference, model
-        today, only_heldout = datetime.now(UTC).date(), False
-    records = list(read_feedback(feedback))
-    if only_heldout:
-        records = [r for r in records if is_heldout(r, config)]
-        if not records:
-            raise RunError(
-                f"{model}: holds no feedback out, so there is nothing to evaluate. Name a file of "
-                "other votes with --feedback, or train with data.heldout_fraction above 0 and more "
-                "conversations."
-            )
+    subject = model_or_run(model)
+    base = subject.reference(reference)
     metrics = evaluate_feedback(
-        records,
-        config,
-        policy=trained_model(config.model, policy_name),
-        reference=trained_model(config.model, base) if base else untrained_model(config.model),
-        today=today,
-        micro_batch_tokens=tokens_without_gradient(config, pick_device()),
+        subject.votes(feedback),
+        subject.config,
+        policy=subject.policy,
+        reference=base,
+        today=subject.today,
+        micro_batch_tokens=tokens_without_gradient(subject.config, pick_device()),
     )
     return {"feedback": task_numbers(metrics)}
 
@@ -333,19 +303,6 @@ def _require_whole_model(name: str) -> None:
             f"--model: {name} holds a LoRA adapter, not a whole model. To train it on, give "
             f"--model {base_of_adapter(Path(name))} --set model.adapter={name}"
         )
-
-
-def _require_model_or_run(name: str) -> None:
-    folder = Path(name)
-    kinds = ("config.json", "adapter_config.json")
-    if folder.is_dir() and not any((folder / file).is_file() for file in kinds):
-        raise RunError(
-            f"{name}: is neither a run (it holds no config.yaml) nor a model (no config.json). "
-            "Give a folder that thumbs train --out made, or a model folder or hub id."
-        )
-    if folder.is_file() or (name.startswith((".", "/", "~")) and not folder.exists()):
-        found = "is a file" if folder.is_file() else "no such folder"
-        raise RunError(f"{name}: {found}. Give a run, or a model folder or hub id.")
 
 
 def _require_context(policy: LoadedModel, rows: StoredRows) -> None:
