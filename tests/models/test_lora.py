@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
 
 from thumbs.config import ModelConfig
 from thumbs.errors import ConfigError, ModelError
@@ -23,7 +23,7 @@ from thumbs.models.load import (
     trained_model,
     weight_sha256,
 )
-from thumbs.models.tiny import save_tiny
+from thumbs.models.tiny import save_tiny, tiny_tokenizer
 from thumbs.scoring.forward import build_scorer
 
 CPU = torch.device("cpu")
@@ -242,6 +242,17 @@ def test_settings_that_do_not_fit_the_model_are_refused(
     with pytest.raises(ConfigError, match=finding) as caught:
         load_model(config_for(models / "llama", settings), device=CPU)
     assert "\n" not in str(caught.value)
+
+
+def test_layers_that_peft_refuses_are_told_with_those_there_are(tmp_path: Path) -> None:
+    config = MambaConfig(vocab_size=512, hidden_size=16, num_hidden_layers=1, state_size=2)
+    MambaForCausalLM(config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"^model\.lora\.target_modules: .*out_proj.*in_proj"
+    ) as caught:
+        load_model(config_for(tmp_path, {}), device=CPU)
+    assert "base_layer" not in str(caught.value)
 
 
 def test_olora_is_refused_where_layers_are_transposed(models: Path) -> None:

@@ -6,6 +6,7 @@ weights. Weights come from safetensors only; code that comes with a model runs o
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -40,6 +41,8 @@ from thumbs.models.folder import (
     require_weights,
 )
 
+# On import bitsandbytes looks for a faster kernel on the hub, and says at length that it has none.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 # Settings that a copy of the same model may have otherwise.
 TELLS_NOTHING = {
     *("_name_or_path", "_commit_hash", "transformers_version", "architectures", "use_cache"),

@@ -28,6 +28,7 @@ from thumbs.models.adapter_folder import ADAPTER_WEIGHTS, one_line
 from thumbs.models.row_dropout import RowDropout
 
 LOADING_ERRORS = (ValueError, RuntimeError, KeyError, TypeError, OSError, SafetensorError)
+PEFT_SAYS = "[PEFT:PeftType.LORA] "
 MUTATING = ("pissa", "olora")  # inits that also change the model's own weights
 
 
@@ -54,11 +55,16 @@ def add_lora(model: Any, settings: LoraConfig, *, seed: int) -> PeftModel:
         )
     _require_untied_head(model, config)
     _require_layers(model, settings.modules_to_save)
+    layers = _layer_names(model)  # before peft puts its own in
     try:
         with _seeded(model, seed), _peft_on_transformers_5():
             wrapped = get_peft_model(model, config)
     except ValueError as error:
-        raise ConfigError(f"model.lora: {one_line(error)}; {_layer_names(model)}") from None
+        key = "model.lora.target_modules" if "module" in str(error).lower() else "model.lora"
+        raise ConfigError(
+            f"{key}: {one_line(error).removeprefix(PEFT_SAYS)} Name the layers to adapt, as "
+            f"--set model.lora.target_modules='[NAME, NAME]'; {layers}"
+        ) from None
     if settings.dropout:
         _drop_by_row(wrapped, settings.dropout)
     return _with_wide_adapters(wrapped)
