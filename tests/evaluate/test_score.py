@@ -11,7 +11,7 @@ from thumbs.data.rows import Row
 from thumbs.errors import NonFiniteError
 from thumbs.evaluate.score import evaluate_heldout, plan_evaluation
 from thumbs.files import cache_folder
-from thumbs.models.load import ModelIdentity
+from thumbs.models.identity import ModelIdentity
 from thumbs.models.tiny import tiny_model
 from thumbs.scoring.backoff import Budget
 from thumbs.scoring.cache import ScoreCache

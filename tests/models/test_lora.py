@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
 
 from thumbs.config import ModelConfig
 from thumbs.errors import ConfigError, ModelError
+from thumbs.models.identity import weight_sha256
 from thumbs.models.load import (
     LoadedModel,
     load_model,
@@ -21,7 +22,6 @@ from thumbs.models.load import (
     merge_adapters,
     save_model,
     trained_model,
-    weight_sha256,
 )
 from thumbs.models.tiny import save_tiny, tiny_tokenizer
 from thumbs.scoring.forward import build_scorer
@@ -253,6 +253,14 @@ def test_layers_that_peft_refuses_are_told_with_those_there_are(tmp_path: Path) 
     ) as caught:
         load_model(config_for(tmp_path, {}), device=CPU)
     assert "base_layer" not in str(caught.value)
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+def test_a_start_from_the_weights_has_at_most_their_rank(models: Path, init: str) -> None:
+    found = r"model\.lora\.r: is 40, but with init .* is 32 for k_proj"
+    with pytest.raises(ConfigError, match=found):
+        load_model(config_for(models / "llama", {"init": init, "r": 40}), device=CPU)
+    load_model(config_for(models / "llama", {"r": 40}), device=CPU)
 
 
 def test_olora_is_refused_where_layers_are_transposed(models: Path) -> None:
