@@ -189,6 +189,8 @@ def _mapping_of(pairs: Sequence[str]) -> dict[str, str]:
         key, sign, path = pair.partition("=")
         if not sign or not key.strip() or not path.strip():
             raise ConfigError(f"--map {pair}: is not of the form prompt=path.to.field")
+        if key.strip() in found:
+            raise ConfigError(f"--map {pair}: {key.strip()} is given twice. Give it once.")
         found[key.strip()] = path.strip()
     return found
 

@@ -38,7 +38,9 @@ def answer(text: str, label: bool = True, rater: str = "") -> Feedback:
         # Where a template opens the block in the prompt, only its end stands in the answer.
         ("2+2, hm\n</think>\n\n4", "4", {"reasoning without its opening tag stripped": 1}),
         ("a</think>\nb\n</think>\n4", "4", {"reasoning without its opening tag stripped": 1}),
+        ("2+2, hm</think>4", "4", {"reasoning without its opening tag stripped": 1}),
         ("Close it with </think> then.", None, {}),
+        ("Close it with </think>.", None, {}),
         ("<think>a<think>b</think>c</think>4", "4", {"think block stripped": 1}),
         ("<think>a<think>b</think>4", "4", {"think block stripped": 1}),
         ("<think>a</think><think>b</think>4", "4", {"think block stripped": 2}),

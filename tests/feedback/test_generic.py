@@ -95,12 +95,31 @@ def test_rows_without_a_path_are_counted_where_others_have_it(tmp_path: Path) ->
     assert result.dropped == {"row without a vote": 1, "row without what --map names": 1}
 
 
+def test_an_answer_that_is_json_is_kept_word_for_word(tmp_path: Path) -> None:
+    answers = ['{"answer": "foo"}', "[1, 2]", '["a", "b"]', '{"a": 1, "b": 2}', "true", "1e5"]
+    rows = [row(f"q{i}", answer, "good") for i, answer in enumerate(answers)]
+    _, records = imported(tmp_path, *rows)
+    assert [record.completion[0]["content"] for record in records] == answers  # type: ignore[index]
+    wrapped = '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]'
+    _, [record] = imported(tmp_path, row("q", wrapped, "good"))
+    assert record.completion == [{"role": "assistant", "content": "a"}]
+
+
+def test_numbers_are_texts(tmp_path: Path) -> None:
+    _, [record] = imported(tmp_path, {"in": {"text": 5}, "out": [{"text": 0}], "vote": "good"})
+    assert (record.prompt, record.completion) == (
+        [{"role": "user", "content": "5"}],
+        [{"role": "assistant", "content": "0"}],
+    )
+
+
 @pytest.mark.parametrize(
     ("mapping", "words"),
     [
-        ({"prompt": "in.text"}, "completion and label is not given"),
+        ({"prompt": "in.text"}, "completion and label are not given"),
         ({**MAPPING, "ratter": "x"}, "--map ratter: is no key of a record; the nearest is rater"),
         ({**MAPPING, "prompt": "in.txt"}, "nothing stands at 'in.txt'. The nearest is 'in.text'"),
+        ({**MAPPING, "rater": "who"}, "nothing stands at 'who'"),
         ({**MAPPING, "completion": "out.3.text"}, "nothing stands at 'out.3.text'"),
     ],
 )

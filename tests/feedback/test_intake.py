@@ -90,6 +90,18 @@ def test_an_error_names_what_the_user_named(
         assert str(caught.value).startswith(f"{name}: no known tool's export")
 
 
+@pytest.mark.parametrize("select", ["with x as (select 1) ", ""])
+def test_a_query_changes_nothing(database: Path, select: str) -> None:
+    before = database.read_bytes()
+    options = ImportOptions(query=f"{select}DELETE FROM log", mapping=MAPPING)
+    with (
+        pytest.raises(FeedbackError, match=r"readonly|does not read"),
+        gathered([f"sqlite:///{database}"], options),
+    ):
+        pass
+    assert database.read_bytes() == before
+
+
 def test_a_query_needs_a_database(tmp_path: Path, database: Path) -> None:
     (tmp_path / "f.jsonl").write_text(ROW % "a")
     options = ImportOptions(query="SELECT 1")

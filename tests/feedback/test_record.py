@@ -199,5 +199,7 @@ def test_a_field_of_the_wrong_kind_is_refused(key: str, value: object, finding: 
 def test_blank_means_no_text_and_no_tool_call() -> None:
     assert is_blank(None)
     assert is_blank([{"role": "assistant", "content": None}])
+    assert is_blank("\u200b \ufeff\n")
+    assert not is_blank("\u200b.")
     assert not is_blank([{"role": "assistant", "tool_calls": [{}]}])
     assert not is_blank(["no message"])

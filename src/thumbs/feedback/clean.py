@@ -26,7 +26,8 @@ BLOCKS = {
 THOUGHT, UNOPENED = "think block stripped", "reasoning without its opening tag stripped"
 THINK_TAGS = re.compile("</?think>")
 LEADING_THINK = re.compile(r"\s*<think>")
-LINE_END = re.compile(r"[^\S\n]*(?:\n|\Z)")
+# After a closing tag: the end of its line, or at once the first letter of the answer.
+LINE_END = re.compile(r"[^\S\n]*(?:\n|\Z)|(?=\w)")
 CLOSED_CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 EMPTY_ANSWER, EMPTY_PROMPT = "empty answer", "empty prompt"
 EMPTY_SIDES = (EMPTY_ANSWER, EMPTY_PROMPT)
@@ -193,9 +194,9 @@ def strip_text(text: str, changed: Counter[str] | None = None, keep: Collection[
 def strip_thinking(text: str, changed: Counter[str] | None = None) -> str:
     """An answer without `<think>` ... `</think>`, whole blocks of them where they are nested.
 
-    A block at the start may hold anything. Later ones do not count inside of code. A `</think>` at
-    the end of a line that nothing opens ends reasoning whose opening tag stood in the prompt:
-    all before it goes.
+    A block at the start may hold anything; later ones do not count inside of code. A `</think>`
+    that nothing opens, at the end of a line or before a letter, ends reasoning whose opening tag
+    stood in the prompt: all before it goes.
     """
     start = 0
     while lead := LEADING_THINK.match(text, start):

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 URL = re.compile(r"[a-z][a-z0-9+_]*://", re.IGNORECASE)
 READS = re.compile(r"\s*(?:select|with|values|table)\b", re.IGNORECASE)
+# What makes a connection refuse to write. PostgreSQL is asked by an option.
+READ_ONLY = {
+    **dict.fromkeys(("mysql", "mariadb"), "SET SESSION TRANSACTION READ ONLY"),
+    "sqlite": "PRAGMA query_only = ON",
+}
 LINES = 1_000  # fetched at a time
 DRIVERS = {"postgresql": "pip install 'thumbs[postgres]'", "mysql": "pip install pymysql"}
 
@@ -117,7 +122,10 @@ def _connected(url: str) -> Iterator["Connection"]:
     options = {"postgresql_readonly": True} if engine.dialect.name == "postgresql" else {}
     try:
         with engine.connect() as connection:
+            if guard := READ_ONLY.get(engine.dialect.name):
+                connection.exec_driver_sql(guard)
             yield connection.execution_options(**options)
+            connection.rollback()  # nothing of a query stays, whatever it was
     except SQLAlchemyError as error:
         reason = _one_line(getattr(error, "orig", None) or error)
         raise FeedbackError(f"{shown_url(url)}: {reason}. Correct the URL or the query.") from None

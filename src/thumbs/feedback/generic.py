@@ -104,21 +104,17 @@ class Met:
     """Which of the paths were met in some row, and the first row without one."""
 
     def __init__(self, options: ImportOptions) -> None:
-        self._paths = {
-            "prompt": options.mapping["prompt"],
-            "completion": options.mapping["completion"],
-            "vote": _vote_path(options),
-        }
+        self._paths = {**options.mapping, "label": _vote_path(options)}
         self._found: set[str] = set()
         self._without: dict[str, Row] = {}
 
     def note(self, row: Row) -> None:
         """A row has been read."""
-        for part in self._paths:
-            if getattr(row, part) is not ABSENT:
-                self._found.add(part)
+        for key in self._paths.keys() - self._found:
+            if _at(row.entry, self._paths[key]) is not ABSENT:
+                self._found.add(key)
             else:
-                self._without.setdefault(part, row)
+                self._without.setdefault(key, row)
 
     def require_all(self) -> None:
         """Refuse a path that no row has.
@@ -126,9 +122,10 @@ class Met:
         Raises:
             FeedbackError: there is one.
         """
-        for part, row in self._without.items():
-            if part not in self._found:
-                raise _missing(row.place, row.entry, self._paths[part])
+        for key, path in self._paths.items():
+            if key not in self._found and key in self._without:
+                row = self._without[key]
+                raise _missing(row.place, row.entry, path)
 
 
 def require_mapping(options: ImportOptions) -> None:
@@ -147,7 +144,8 @@ def require_mapping(options: ImportOptions) -> None:
         missing.append("label")
     if missing:
         advice = "Give --map prompt=PATH --map completion=PATH --map label=PATH (or --score PATH)"
-        raise FeedbackError(f"--map: {' and '.join(missing)} is not given. {advice}.")
+        verb = "is" if len(missing) == 1 else "are"
+        raise FeedbackError(f"--map: {' and '.join(missing)} {verb} not given. {advice}.")
 
 
 def _vote_path(options: ImportOptions) -> str:

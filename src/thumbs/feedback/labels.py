@@ -125,7 +125,7 @@ class Judge:
         return self._overall
 
     def _unknown(self, vote: Vote, place: str) -> FeedbackError:
-        values = Counter(plain_text(other.value) for other in self._votes())
+        values = Counter(str(other.value).strip() for other in self._votes())
         found = ", ".join(f"{text} ({n})" for text, n in values.most_common(SHOWN_VALUES))
         more = f" and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else ""
         finding = f"{self._what} is {shown(vote.value)}, which is not plainly good or bad"

@@ -2,7 +2,8 @@
 
 In: what a trace holds as a request or a response: chat completions and responses of OpenAI,
 Anthropic's messages, Gemini's contents, LangChain's messages and generations, OpenInference's and
-OpenTelemetry's messages, or plain text; each also as JSON text. Out: messages with roles system,
+OpenTelemetry's messages, or plain text. JSON text is looked into where it holds messages; other
+JSON is an answer's own text. Out: messages with roles system,
 user, assistant and tool, or none where nothing of it is known. Knows no tool and no file.
 """
 
@@ -35,6 +36,11 @@ ANSWER_KEYS = (
     *("answer", "response", "output_text", "output", "completion", "text", "content"),
     *("result", "generated_text"),
 )
+# Keys under which lists of messages or choices stand.
+WRAPPERS = {
+    *("messages", "chat_history", "contents", "llm.input_messages", "llm.output_messages"),
+    *("choices", "candidates", "generations", "kwargs"),
+}
 TEXT_PARTS = ("text", "input_text", "output_text")
 CUT = "answer that was cut (finish_reason)"
 CUT_REASONS = ("length", "max_tokens", "content_filter", "error")
@@ -72,7 +78,7 @@ def was_cut(response: object) -> bool:
 
 
 def _request(value: object, depth: int) -> list[Message]:
-    value = parsed(value)
+    value = _unwrapped(value)
     if depth == 0 or not value:
         return []
     if isinstance(value, str):
@@ -102,7 +108,7 @@ def _request(value: object, depth: int) -> list[Message]:
 
 
 def _response(value: object, depth: int) -> list[Message]:
-    value = parsed(value)
+    value = _unwrapped(value)
     if depth == 0 or not value:
         return []
     if isinstance(value, str):
@@ -171,7 +177,7 @@ def _is_turn(item: Sequence[object]) -> bool:
 
 
 def _message(item: object) -> Message | None:
-    item = parsed(item)
+    item = _unwrapped(item)
     if isinstance(item, str):
         return {"role": "user", "content": item}
     if isinstance(item, list) and _is_turn(item):
@@ -249,6 +255,27 @@ def _system_of(value: Mapping[str, Any]) -> list[Message]:
         if isinstance(told, str) and told.strip():
             return [{"role": "system", "content": told}]
     return []
+
+
+def _unwrapped(value: object) -> object:
+    """A number as text; text that holds messages as JSON as these; else the value."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    held = parsed(value)
+    return held if held is value or _holds_messages(held) else value
+
+
+def _holds_messages(value: object) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(
+            _is_turn(one) or _holds_messages(one)
+            if isinstance(one, list)
+            else isinstance(one, Mapping) and bool(_role_of(one) or "kwargs" in one)
+            for one in value
+        )
+    if not isinstance(value, Mapping):
+        return False
+    return bool(value.keys() & WRAPPERS) or bool(_role_of(value) and "content" in value)
 
 
 def parsed(value: object) -> object:

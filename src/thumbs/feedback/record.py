@@ -23,6 +23,8 @@ TEXT_KEYS = ("score", "id", "conversation", "source", "rater", "model", "comment
 JSON_KEYS = ("tools", "template_kwargs")  # JSON text; written only where some record has them
 JSON_KINDS = {"tools": (list, "list"), "template_kwargs": (dict, "object")}
 ABSENT_JSON = "null"
+NO_WIDTH = dict.fromkeys([0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF])  # signs that nobody sees
+LONGEST_BLANK = 64  # signs
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +120,18 @@ def is_blank(side: object) -> bool:
     """Whether a prompt or completion, checked or not, holds no text and no tool call."""
     if isinstance(side, list):
         return not any(map(_says_something, side))
-    return side is None or (isinstance(side, str) and not side.strip())
+    return side is None or (isinstance(side, str) and _is_blank_text(side))
 
 
 def _says_something(message: object) -> bool:
     if not isinstance(message, dict):
         return True  # no message at all: for the strict check to refuse
     content = message.get("content")
-    return bool(message.get("tool_calls") or (content and str(content).strip()))
+    return bool(message.get("tool_calls") or (content and not _is_blank_text(str(content))))
+
+
+def _is_blank_text(text: str) -> bool:
+    return not text.strip() or (len(text) < LONGEST_BLANK and not text.translate(NO_WIDTH).strip())
 
 
 def with_defaults(record: Feedback) -> Feedback:

@@ -162,7 +162,7 @@ def test_flags_of_the_apps_own_need_to_be_named(tmp_path: Path) -> None:
         records_of(tmp_path, *lines)
     assert str(caught.value) == (
         f"{tmp_path}/log.csv: record 1: the vote is 'Rude', which is not plainly good or bad; the "
-        "values found: rude (1), like (1). Say which are which: --up good --down bad, or for "
+        "values found: Rude (1), Like (1). Say which are which: --up good --down bad, or for "
         "numbers --threshold 4."
     )
     found = records_of(tmp_path, *lines, down=("Rude",))

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.feedback.sources.reading import Reading
 
-from thumbs.feedback.clean import Tally
+from thumbs.feedback.clean import EMPTY_ANSWER, Tally
 from thumbs.feedback.provider_json import CUT
 from thumbs.feedback.sources.langfuse import IN_BOTH, OF_EVALUATOR, detect, read
 
@@ -28,6 +28,26 @@ def test_scores_of_evaluators_are_left_out_and_counted(tmp_path: Path) -> None:
     assert "no scores but of evaluators: judge" in said
     [asked] = rows(tmp_path, TRACE, score(0, "EVAL", "judge"), score_name="judge")
     assert asked.label is False
+
+
+def test_an_evaluator_never_stands_for_a_person(tmp_path: Path) -> None:
+    tally = Tally()
+    late = {"timestamp": "2026-01-02T00:00:00Z", "id": "later"}
+    entries = [TRACE, score(1), score(0, "EVAL", **late)]
+    [one] = rows(tmp_path, *entries, tally=tally, score_name="vote")
+    assert (one.label, one.rater) == (True, "u")
+    assert tally.dropped[OF_EVALUATOR] == 1
+    [alone] = rows(tmp_path, TRACE, score(0, "EVAL"), score_name="vote")
+    assert (alone.label, alone.rater) == (False, "")
+
+
+def test_traces_of_few_keys_count_beside_whole_ones(tmp_path: Path) -> None:
+    bare = {"id": "b", "input": "3+3?", "output": "6", "vote": [1]}
+    empty = {"id": "e", "input": "4+4?", "output": None, "vote": [1]}
+    tally = Tally()
+    records = rows(tmp_path, {**TRACE, "vote": [0]}, bare, empty, tally=tally)
+    assert [record.label for record in records] == [False, True]
+    assert tally.dropped[EMPTY_ANSWER] == 1
 
 
 def test_a_column_gives_way_to_the_scores_of_the_api(tmp_path: Path) -> None:

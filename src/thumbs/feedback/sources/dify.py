@@ -29,7 +29,8 @@ from thumbs.feedback.record import Feedback
 NAME = "dify"
 READS = "feedback export as CSV or JSON; feedback_rating_raw like or dislike"
 CUT = "answer that the export cut to 500 characters"
-DROPS = (*RECORD_DROPS, CUT, LATER_VOTE)
+WITHOUT_VOTE = "row without a vote"
+DROPS = (*RECORD_DROPS, CUT, LATER_VOTE, WITHOUT_VOTE)
 
 LABELS = {"like": True, "dislike": False}
 SIGNS = {"\N{THUMBS UP SIGN}": "like", "\N{THUMBS DOWN SIGN}": "dislike"}
@@ -59,7 +60,10 @@ def read(
         last.note(_key(row, number), _order(row, number, place))
     for place, number, row in _rows(paths):
         label = _label(row, place)
-        if not last.is_last(_key(row, number), _order(row, number, place), tally) or label is None:
+        if not last.is_last(_key(row, number), _order(row, number, place), tally):
+            continue
+        if label is None:
+            tally.dropped[WITHOUT_VOTE] += 1
             continue
         answer = str(row.get("ai_response") or "")
         is_cut = len(answer) == KEPT_CHARACTERS + 3 and answer.endswith("...")

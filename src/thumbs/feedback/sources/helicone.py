@@ -102,8 +102,8 @@ def _record(place: str, row: Mapping[str, Any], tally: Tally) -> Iterator[Feedba
         return
     properties = mapping(row.get("properties")) or mapping(row.get("request_properties"))
     record = rated_record(
-        request_messages(row.get("request_body")),
-        response_messages(row.get("response_body")),
+        request_messages(parsed(row.get("request_body"))),
+        response_messages(parsed(row.get("response_body"))),
         row["feedback_rating"],
         place,
         tally,

@@ -7,13 +7,12 @@ Inputs and outputs are whatever the application logged. Source: Langfuse's API r
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
-from thumbs.feedback.entries import read_entries
+from thumbs.feedback.entries import is_text_table, read_entries
 from thumbs.feedback.labels import NEITHER, ON_THRESHOLD, Judge
 from thumbs.feedback.labels import Vote as RawVote
 from thumbs.feedback.options import ImportOptions
@@ -81,11 +80,12 @@ def read(paths: Sequence[Path], tally: Tally, *, options: ImportOptions) -> Iter
     scores = _api_scores(paths)
     name = _chosen_name(paths, scores, options)
     by_subject: dict[str, list[Score]] = {}
+    of_people = {s.name for s in scores if s.source != EVALUATOR and _is_vote(s)}
     last = LastVotes()
     for number, score in enumerate(scores):
         if score.kind != "CORRECTION" and score.name != name:
             tally.dropped[OTHER_SCORE] += 1
-        elif score.source == EVALUATOR and score.name != options.score_name:
+        elif score.source == EVALUATOR and (score.name in of_people or not options.score_name):
             tally.dropped[OF_EVALUATOR] += 1
         elif score.kind == "TEXT":
             tally.dropped[FREE_TEXT] += 1
@@ -134,9 +134,17 @@ def _own(text: Mapping[str, Any], kept: Mapping[str, list[Score]]) -> list[Score
     return kept.get(str(text.get("id")), [])
 
 
+def _entries(paths: Sequence[Path]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every entry; of a table the cells of texts are read as the JSON they are written in."""
+    for path in paths:
+        cells = ("input", "output") if is_text_table(path) else ()
+        for place, entry in read_entries(path):
+            yield place, entry | {cell: parsed(entry.get(cell)) for cell in cells if cell in entry}
+
+
 def _pages(paths: Sequence[Path]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every entry, and what a page of the API holds."""
-    for place, entry in chain.from_iterable(map(read_entries, paths)):
+    for place, entry in _entries(paths):
         if isinstance(entry.get("data"), list) and "meta" in entry:
             for i, row in enumerate(entry["data"], start=1):
                 yield f"{place}: data {i}", mapping(row)
@@ -163,9 +171,12 @@ def _is_text(row: Mapping[str, Any]) -> bool:
 
 
 def _texts(paths: Sequence[Path]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Traces and observations, and the observations inside of traces."""
+    """Traces and observations, and the observations inside of traces.
+
+    Beside one that only Langfuse writes so, each row with an id and a side counts as one.
+    """
     for place, row in _pages(paths):
-        if _is_text(row):
+        if "id" in row and not _is_score(row) and {"input", "output"} & row.keys():
             yield place, row
             for inner in map(mapping, sequence(row.get("observations"))):
                 if _is_text(inner):
@@ -179,7 +190,7 @@ def _api_scores(paths: Sequence[Path]) -> list[Score]:
         inner = []
         if _is_score(row):
             inner = [row]
-        elif _is_text(row):
+        elif {"input", "output"} & row.keys():
             found = map(mapping, sequence(parsed(row.get("scores"))))
             inner = [{"traceId": row.get("id"), **score} for score in found if "name" in score]
         for score in inner:
@@ -295,7 +306,7 @@ def _rest(score: Score, text: Mapping[str, Any]) -> dict[str, Any]:
         "score": score.value,
         "conversation": text.get("sessionId"),
         "source": NAME,
-        "rater": score.rater or text.get("userId"),
+        "rater": score.rater or ("" if score.source == EVALUATOR else text.get("userId")),
         "model": text.get("model") or text.get("providedModelName") or metadata.get("model"),
         "time": score.time or text.get("timestamp") or text.get("startTime"),
         "comment": score.comment,

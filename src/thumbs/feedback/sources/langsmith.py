@@ -208,7 +208,10 @@ def _records(
     if run.get("error"):
         tally.dropped[WITH_ERROR] += 1
         return
-    prompt, answer = request_messages(run.get("inputs")), response_messages(run.get("outputs"))
+    prompt, answer = (
+        request_messages(parsed(run.get("inputs"))),
+        response_messages(parsed(run.get("outputs"))),
+    )
     answer = _new_in(answer, prompt)
     metadata = mapping(mapping(parsed(run.get("extra"))).get("metadata"))
     rest = {

@@ -40,6 +40,7 @@ DROPS = (
     TAKEN_BACK,
 )
 
+OTHER_PART = "part of an answer that is no text (thought, tool call, file) left out"
 ROOT = "00000000-0000-0000-0000-000000000000"
 LABELS = {"thumbsUp": True, "thumbsDown": False}
 CSV_COLUMNS = {"sender", "text", "isCreatedByUser", "messageId"}
@@ -123,6 +124,11 @@ def _text(node: Node) -> str:
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
+def _num_other_parts(node: Node) -> int:
+    parts = map(mapping, sequence(node.get("content")))
+    return sum(part.get("type") not in (None, "text") for part in parts)
+
+
 def _key(chat: Node, node: Node) -> tuple[str, str]:
     return str(node.get("conversationId") or chat.get("conversationId") or ""), str(
         node.get("messageId")
@@ -160,6 +166,7 @@ def _record(
     if fault:
         tally.dropped[fault] += 1
         return
+    tally.changed[OTHER_PART] += _num_other_parts(node)
     feedback = mapping(node.get("feedback"))
     remarks = (str(mapping(feedback.get("tag")).get("key") or feedback.get("tag") or ""),)
     record = rated_record(

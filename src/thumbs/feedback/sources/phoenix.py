@@ -282,7 +282,10 @@ def _text(flat: Mapping[str, Any], side: str) -> list[Message]:
     """What went in or came out of a span: its messages, or its value."""
     messages = [_message(one) for one in _listed_at(flat, f"llm.{side}_messages")]
     readers = {"input": request_messages, "output": response_messages}
-    return readers[side](messages or flat.get(f"{side}.value"))
+    value = flat.get(f"{side}.value")
+    if flat.get(f"{side}.mime_type") == "application/json":
+        value = parsed(value)
+    return readers[side](messages or value)
 
 
 def _message(flat: Mapping[str, Any]) -> dict[str, Any]:
