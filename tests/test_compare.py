@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from thumbs import pipeline
 from thumbs.cli import app
 from thumbs.compare import CompareRequest, JudgeRequest
+from thumbs.config import load_config
 from thumbs.errors import ConfigError, FeedbackError, Interrupted, OutputError
 from thumbs.evaluate.answers import Sampling
 from thumbs.evaluate.chat_server import Patience
@@ -246,6 +247,8 @@ def test_a_model_folder_against_itself_is_all_identical_ties(
         ({}, "nonsense", ConfigError, "is no judge"),
         ({}, "no.such.module:rule", ConfigError, "cannot be imported"),
         ({}, "json:no_such", ConfigError, "has no function"),
+        ({}, ".relative:rule", ConfigError, "not of the form package.module:function"),
+        ({}, ":", ConfigError, "not of the form package.module:function"),
         ({}, "http://user:secret@host/v1", ConfigError, "http://host/v1: was given with a pass"),
         ({}, "http://host/v1?key=secret", ConfigError, "was given with a password, a query"),
         ({"model": None}, "http://127.0.0.1:1/v1", ConfigError, "--judge-model: is missing"),
@@ -273,6 +276,9 @@ def test_missing_answers_targets_and_foreign_folders_are_refused(
     write(files["bad"], [{"prompt": "What is 0 + 0?", "completion": "bad"}])
     with pytest.raises(FeedbackError, match=r"0 of 1 answers to the prompt 'What is 1 \+ 1\?'"):
         pipeline.compare(request(files, rule, None))
+    gone = CompareRequest("gone.jsonl", "target", files["prompts"], JudgeRequest(rule))
+    with pytest.raises(FeedbackError, match=r"gone\.jsonl: there is no such file"):
+        pipeline.compare(gone)
     write(files["prompts"], [{"prompt": "What is 0 + 0?"}])
     asked = CompareRequest("target", str(files["bad"]), files["prompts"], JudgeRequest(rule))
     with pytest.raises(FeedbackError, match='has no "target"'):
@@ -329,3 +335,41 @@ def test_the_commands_of_the_page_print_what_it_shows(
         assert result.exit_code == 0, result.exception
         words = [re.escape(word).replace(re.escape("..."), ".*") for word in shown.split()]
         assert re.fullmatch(r"\s*".join(words), result.stdout.strip(), re.DOTALL), result.stdout
+
+
+def test_a_run_with_an_adapter_answers_and_judges(tmp_path: Path) -> None:
+    model = str(save_tiny(tmp_path / "model", "llama"))
+    votes = [
+        {
+            "prompt": [{"role": "user", "content": f"Is {i // 2} a number?"}],
+            "completion": [{"role": "assistant", "content": "yes it is" if i % 2 else "no way"}],
+            "label": bool(i % 2),
+        }
+        for i in range(32)
+    ]
+    write(tmp_path / "votes.jsonl", votes)
+    settings = ["train.batch_size=8", "train.learning_rate=1e-2", "train.epochs=2"]
+    config = load_config(None, [*settings, "model.lora={}"], model=model)
+    pipeline.train_model(tmp_path / "votes.jsonl", config, tmp_path / "run")
+    liked, disliked = (
+        [vote for vote in votes if vote["label"] == label][:12] for label in (True, False)
+    )
+    write(tmp_path / "liked.jsonl", liked)
+    write(tmp_path / "disliked.jsonl", disliked)
+    run = str(tmp_path / "run")
+    judge = JudgeRequest(f"run:{run}")
+    prompts = tmp_path / "votes.jsonl"
+    sides = str(tmp_path / "liked.jsonl"), str(tmp_path / "disliked.jsonl")
+    # The reward was trained on these thumbs; their order is nothing to it.
+    result = pipeline.compare(CompareRequest(*sides, prompts, judge, limit=12))
+    assert result["win_rate"] > 0.9
+    assert result["consistency"] is None
+    sampling = Sampling(max_new_tokens=6, samples=2, temperature=1.0)
+    named = {"prompts": prompts, "judge": judge, "sampling": sampling, "limit": 6}
+    of_run = pipeline.compare(CompareRequest(run, model, **named))  # type: ignore[arg-type]
+    assert of_run["n"] + of_run["nulls"] == 12
+    adapter = str(tmp_path / "run" / "model")
+    same = pipeline.compare(CompareRequest(run, adapter, **named))  # type: ignore[arg-type]
+    assert same["identical"] == 12
+    with pytest.raises(ConfigError, match="is no run; a reward needs"):
+        pipeline.compare(CompareRequest(*sides, prompts, JudgeRequest(f"run:{model}"), limit=9))

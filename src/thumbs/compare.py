@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from thumbs.budget import tokens_without_gradient
-from thumbs.errors import ConfigError, OutputError
+from thumbs.errors import ConfigError, FeedbackError, OutputError
 from thumbs.evaluate.answers import Sampling, local_answers, server_answers
 from thumbs.evaluate.chat_server import ChatServer, Patience, Role, chat_endpoint
 from thumbs.evaluate.human_page import HumanJudge
@@ -26,6 +26,7 @@ from thumbs.evaluate.reward_judge import RewardJudge
 from thumbs.evaluate.rule_judge import load_rule
 from thumbs.evaluate.server_judge import ServerJudge, load_judge_template
 from thumbs.evaluate.winrate import Compared, win_rate
+from thumbs.feedback.entries import ENTRY_ENDINGS
 from thumbs.files import cache_folder, require_writable, write_bytes
 from thumbs.model_or_run import model_or_run
 from thumbs.models.load import load_model, pick_device
@@ -197,8 +198,8 @@ def _reward_judge(named: str) -> RewardJudge:
     subject = model_or_run(named.removeprefix("run:"))
     if subject.run is None:
         raise ConfigError(
-            f"--judge {named}: is a model, not a run; its reward needs what it was trained from. "
-            "Give run: and a folder that thumbs train --out made"
+            f"--judge {named}: is no run; a reward needs what it was trained from. Give run: and a "
+            "folder that thumbs train --out made"
         )
     tokens = tokens_without_gradient(subject.config, pick_device())
     return RewardJudge(
@@ -237,6 +238,10 @@ def _ready_answers(
         _server(role, named, model, request.judge).close()
     elif Path(named).is_file():
         return read_answers(Path(named), items, samples)
+    elif named.endswith(ENTRY_ENDINGS):
+        raise FeedbackError(
+            f"{named}: there is no such file. Give answers that are ready, or a model."
+        )
     else:
         model_or_run(named)
     return None

@@ -149,7 +149,7 @@ def print_comparison(result: Mapping[str, Any]) -> None:
         out_console.print(
             f"{title}\nA wins {result['win_rate']:.1%} (95 % interval {result['ci_low']:.1%} to "
             f"{result['ci_high']:.1%}, n {result['n']:,}){told}",
-            highlight=False,
+            soft_wrap=True,
         )
     control = result["length_control"]
     rows = {
@@ -171,6 +171,7 @@ def print_judge_check(result: Mapping[str, Any]) -> None:
         f"{result['judge']} agrees with people on {result['accuracy']:.1%} of {result['n']:,} "
         f"pairs (95 % interval {result['ci_low']:.1%} to {result['ci_high']:.1%})",
         markup=False,
+        soft_wrap=True,
     )
     known = ", ".join(f"{name} {count:,}" for name, count in result["known"].items())
     rows = {

@@ -1,6 +1,7 @@
 """The page for people: blind, escaped, resumable, closed to everybody else."""
 
 import re
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -8,7 +9,9 @@ from html import unescape
 from pathlib import Path
 
 import httpx2
+import pytest
 
+from thumbs.errors import ConfigError
 from thumbs.evaluate.human_page import SKIPPED, HumanJudge
 from thumbs.evaluate.journal import open_journal
 from thumbs.evaluate.judging import Judgement, Question
@@ -150,6 +153,15 @@ def test_strangers_get_nothing(tmp_path: Path) -> None:
     assert len(rated(tmp_path / "j.jsonl", visit)) == 12
     assert statuses[:3] == [404, 404, 403]
     assert statuses[3:] in ([413], [])
+
+
+def test_a_port_that_is_taken_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with socket.socket() as place, open_journal(tmp_path / "j.jsonl") as journal:
+        place.bind(("127.0.0.1", 0))
+        place.listen()
+        port = place.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"--port {port}: cannot be served"):
+            HumanJudge(journal, 0, port).judge(QUESTIONS)
 
 
 def test_all_judged_before_needs_no_page(tmp_path: Path) -> None:

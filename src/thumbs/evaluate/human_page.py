@@ -6,6 +6,7 @@ seed and the content. The page is reached from this machine only, by an address 
 """
 
 import secrets
+import sys
 import threading
 import urllib.parse
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 
 from jinja2 import Environment
 
-from thumbs.errors import Interrupted
+from thumbs.errors import ConfigError, Interrupted
 from thumbs.evaluate.journal import Journal, content_key
 from thumbs.evaluate.judging import Judgement, Question, Verdict, text_of
 from thumbs.progress import console
@@ -58,7 +59,13 @@ class HumanJudge:
         return [Judgement(**(self.journal.get(key) or {})) for key in keys]
 
     def _serve(self, deck: "_Deck") -> None:
-        server = _PageServer((HOST, self.port), deck)
+        try:
+            server = _PageServer((HOST, self.port), deck)
+        except OSError as error:
+            raise ConfigError(
+                f"--port {self.port}: cannot be served ({error.strerror}). Name another, or 0 for "
+                "any that is free."
+            ) from None
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
@@ -154,6 +161,11 @@ class _PageServer(ThreadingHTTPServer):
         source = files("thumbs.evaluate").joinpath("templates", "side_by_side.html.jinja")
         environment = Environment(autoescape=True, trim_blocks=True)
         self.template = environment.from_string(source.read_text(encoding="utf-8"))
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that has gone away is no error of ours; others are shown."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -50,6 +50,8 @@ def load_rule(name: str) -> RuleJudge:
         ConfigError: there is no such module or function.
     """
     module_name, _, function_name = name.partition(":")
+    if not module_name or not function_name or module_name.startswith("."):
+        raise ConfigError(f"--judge {name}: is not of the form package.module:function")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
