@@ -2,7 +2,10 @@
 
 import json
 import re
+import time
+import warnings
 from collections import Counter
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -373,3 +376,34 @@ def test_a_run_with_an_adapter_answers_and_judges(tmp_path: Path) -> None:
     assert same["identical"] == 12
     with pytest.raises(ConfigError, match="is no run; a reward needs"):
         pipeline.compare(CompareRequest(*sides, prompts, JudgeRequest(f"run:{model}"), limit=9))
+
+
+def test_a_kill_of_the_comparison_itself_loses_only_what_was_under_way(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    kept = out / "judgements.jsonl"
+
+    def slow(body: dict[str, Any], _: int) -> Act:
+        time.sleep(0.02)
+        return prefers_good(body)
+
+    with scripted_server(slow) as server:
+        asked = request(files, server.url, out)
+        with warnings.catch_warnings():
+            # Python 3.12 warns of threads; those of a parent that are idle do no harm here.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process = get_context("fork").Process(target=pipeline.compare, args=(asked,))
+            process.start()
+        while not kept.is_file() or kept.read_bytes().count(b"\n") < 8:
+            assert process.is_alive()
+            time.sleep(0.002)
+        process.kill()
+        process.join()
+        before = kept.read_bytes()
+        num_kept, num_asked = before.count(b"\n"), len(server.asked)
+        assert 8 <= num_kept < 24
+        assert pipeline.compare(asked)["wins"] == 12
+        assert kept.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
+        assert len(server.asked) - num_asked == 24 - num_kept
+        assert num_asked - num_kept <= 4  # of the four under way

@@ -1,5 +1,7 @@
 """The interval of a win rate: which one is taken, and that it holds the truth."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from experiments.interval_coverage import coverage
@@ -55,6 +57,29 @@ def test_a_resample_without_spread_leaves_the_interval_narrow() -> None:
     # Of 20 prompts one is not won: a third of the resamples are all won.
     low, high = clustered_share(np.array([1.0] * 19 + [0.5]), np.ones(20), seed=0)
     assert 0.7 < low < 0.975 < high <= 1
+
+
+def test_a_skewed_interval_is_that_of_clusters_drawn_one_by_one() -> None:
+    # The same by another way: 20,000 resamples of cluster numbers, ratio and variance from each.
+    sums, sizes = np.array([0.0] * 2 + [0.5] + [1.0] * 37), np.ones(40)
+
+    def angle_and_error(s: Any) -> Any:
+        share = s.mean(axis=-1)
+        error = s.std(axis=-1, ddof=1) / 40**0.5 / (2 * np.sqrt(share * (1 - share)))
+        return np.arcsin(np.sqrt(share)), error
+
+    rng = np.random.default_rng(0)
+    drawn = sums[rng.integers(40, size=(20_000, 40))]
+    drawn = drawn[drawn.min(axis=1) < 1]  # those all won have no spread; here 4.4 % of them
+    angle, error = angle_and_error(sums)
+    angles, errors = angle_and_error(drawn)
+    won = (np.pi / 2 - angle) / error  # those: the error of the whole
+    t = np.append((angles - angle) / errors, np.full(20_000 - len(drawn), won))
+    low, high = np.quantile(t, [0.025, 0.975])
+    assert abs(low + high) > 0.3  # skewed: the wrong way round shows
+    found = clustered_share(sums, sizes, seed=0)
+    assert found.low == pytest.approx(np.sin(angle - high * error) ** 2, abs=0.01)
+    assert found.high == pytest.approx(np.sin(angle - low * error) ** 2, abs=0.01)
 
 
 def test_three_prompts_have_at_least_students_width() -> None:
