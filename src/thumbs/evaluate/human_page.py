@@ -32,7 +32,9 @@ LOOK_SECONDS = 0.2  # between two looks whether the user asked to stop
 def announce(url: str) -> None:
     """Tell where the page is."""
     console.print(f"judge at {url}", markup=False, soft_wrap=True)
-    console.print("keys: 1 left, 2 right, 0 equal, s cannot say, u undo; Ctrl-C to go on later")
+    console.print(
+        "keys: 1 or 2 for the better one, 0 equal, s cannot say, u undo; Ctrl-C to go on later"
+    )
 
 
 @dataclass(frozen=True)
