@@ -31,10 +31,8 @@ LOOK_SECONDS = 0.2  # between two looks whether the user asked to stop
 
 def announce(url: str) -> None:
     """Tell where the page is."""
-    console.print(f"judge at {url}", markup=False, soft_wrap=True)
-    console.print(
-        "keys: 1 or 2 for the better one, 0 equal, s cannot say, u undo; Ctrl-C to go on later"
-    )
+    keys = "keys: 1 or 2 for the better one, 0 equal, s cannot say, u undo; Ctrl-C to go on later"
+    console.print(f"judge at {url}\n{keys}", markup=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
