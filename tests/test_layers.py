@@ -45,12 +45,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dry_run": ASSEMBLED | {"prepare", "budget"},
     "model_check": ASSEMBLED | {"prepare", "budget"},
     "model_or_run": ASSEMBLED | {"prepare"},
+    "compare": ASSEMBLED | {"budget", "model_or_run"},
     "pipeline": ASSEMBLED
-    | {"prepare", "budget", "dry_run", "model_check", "model_or_run", "execute"},
+    | {"prepare", "budget", "dry_run", "model_check", "model_or_run", "execute", "compare"},
     "printing": {"feedback.check_tables"},
     # Verbs that need no torch go past the pipeline, whose imports load it.
     "refusals": set(),
-    "cli": {"pipeline", "printing", "refusals", "config", "loss_table", "feedback", "report.page"},
+    "cli_compare": {"pipeline", "printing", "compare", "evaluate.answers", "evaluate.chat_server"},
+    "cli": {
+        *("pipeline", "printing", "refusals", "config", "loss_table", "feedback", "report.page"),
+        "cli_compare",
+    },
     "__main__": {"cli"},
 }
 NO_TORCH = [
@@ -110,10 +115,13 @@ def test_a_source_of_feedback_knows_only_feedback(module: str) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if m in ("cli", "__main__")])
+@pytest.mark.parametrize(
+    "module", [m for m in modules() if m in ("cli", "cli_compare", "__main__")]
+)
 def test_the_command_line_imports_what_a_verb_needs_inside_the_verb(module: str) -> None:
     assert imports(module, top_level=True) <= {
-        *("cli", "config", "errors", "loss_table", "printing", "refusals", "stopping")
+        *("cli", "cli_compare", "config", "errors", "loss_table", "printing", "refusals"),
+        "stopping",
     }
 
 
@@ -144,7 +152,7 @@ def test_package_files_are_empty_but_the_top_one() -> None:
 
 def test_what_reads_feedback_and_runs_loads_no_torch() -> None:
     feedback = [f"thumbs.{module}" for module in modules() if module.startswith("feedback.")]
-    command_line = [f"thumbs.{module}" for module in modules() if module == "cli"]
+    command_line = ["thumbs.cli", "thumbs.cli_compare"]
     code = "import sys, importlib\n"
     code += f"for name in {[*NO_TORCH, *feedback, *command_line]}: importlib.import_module(name)\n"
     code += "print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))\n"

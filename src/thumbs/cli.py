@@ -13,6 +13,7 @@ from typing import Annotated, TypeVar
 import typer
 from rich.table import Table
 
+from thumbs import cli_compare
 from thumbs.config import load_config
 from thumbs.errors import ConfigError, ThumbsError
 from thumbs.printing import (
@@ -307,6 +308,10 @@ def evaluate(
         print_json(result)
     else:
         print_table(f"{model}: feedback", result["feedback"])
+
+
+app.command("compare")(cli_compare.compare)
+app.command("judge-check")(cli_compare.judge_check)
 
 
 @app.command()

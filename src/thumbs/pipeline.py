@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from thumbs.budget import micro_batch_tokens, tokens_without_gradient
+from thumbs.compare import CompareRequest, JudgeRequest, check_judge, run_comparison
 from thumbs.config import Config, dump_config, load_config, with_whole_paths
 from thumbs.data.rows import StoredRows
 from thumbs.dry_run import plan_run
@@ -71,9 +72,11 @@ NUM_DEMO_PROBLEMS = 1_000
 
 __all__ = [
     "check",
+    "compare",
     "demo",
     "evaluate",
     "import_feedback",
+    "judge_check",
     "plan",
     "report",
     "resume_training",
@@ -222,6 +225,18 @@ def evaluate(
         micro_batch_tokens=tokens_without_gradient(subject.config, pick_device()),
     )
     return {"feedback": task_numbers(metrics)}
+
+
+def compare(request: CompareRequest) -> dict[str, Any]:
+    """`thumbs compare`: the win rate of A over B by a judge, in both orders, with its interval."""
+    return run_comparison(request)
+
+
+def judge_check(
+    request: JudgeRequest, files: Sequence[Path], *, limit: int | None = None, out: Path | None
+) -> dict[str, Any]:
+    """`thumbs judge-check`: how often a judge says what people said of pairs of answers."""
+    return check_judge(request, files, limit=limit, out=out)
 
 
 def report(runs: Sequence[Path], out: Path | None = None) -> Path:

@@ -137,3 +137,74 @@ def print_demo(result: Mapping[str, Any]) -> None:
 def _share(result: Mapping[str, Any], key: str) -> str:
     low, high = result[f"{key}_ci"]
     return f"{result[key]:.1%} ({low:.1%} to {high:.1%})"
+
+
+def print_comparison(result: Mapping[str, Any]) -> None:
+    """The win rate and whether it tells the two apart, then what is behind it."""
+    title = _plain(f"{result['a']} against {result['b']}, judged by {result['judge']}")
+    if result["win_rate"] is None:
+        out_console.print(f"{title}: no comparison has a verdict")
+    else:
+        told = "" if result["distinguishable"] else ": not distinguishable"
+        out_console.print(
+            f"{title}\nA wins {result['win_rate']:.1%} (95 % interval {result['ci_low']:.1%} to "
+            f"{result['ci_high']:.1%}, n {result['n']:,}){told}",
+            soft_wrap=True,
+        )
+    control = result["length_control"]
+    rows = {
+        "won, lost, tied": f"{result['wins']:,}, {result['losses']:,}, {result['ties']:,}",
+        "identical answers": f"{result['identical']:,} (ties, not judged)",
+        **_judge_rows(result),
+        "at equal length": control["reason"]
+        if control["win_rate"] is None
+        else f"{control['win_rate']:.1%} ({control['ci_low']:.1%} to {control['ci_high']:.1%})",
+        "mean length": f"{result['mean_characters_a']:,.0f} characters of A, "
+        f"{result['mean_characters_b']:,.0f} of B",
+    }
+    _print_rows(rows, result)
+
+
+def print_judge_check(result: Mapping[str, Any]) -> None:
+    """How often the judge agrees with people, then what is behind it."""
+    out_console.print(
+        f"{result['judge']} agrees with people on {result['accuracy']:.1%} of {result['n']:,} "
+        f"pairs (95 % interval {result['ci_low']:.1%} to {result['ci_high']:.1%})",
+        markup=False,
+        soft_wrap=True,
+    )
+    known = ", ".join(f"{name} {count:,}" for name, count in result["known"].items())
+    rows = {
+        "people said": known,
+        "accuracy of single judgements": f"{result['accuracy_one_order']:.1%}",
+        "judge's ties": f"{result['ties']:,}",
+        **_judge_rows(result),
+    }
+    _print_rows(rows, result)
+
+
+def _judge_rows(result: Mapping[str, Any]) -> dict[str, str]:
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in result["null_reasons"].items())
+    rows = {"no verdict": f"{result['nulls']:,}" + (f": {reasons}" if reasons else "")}
+    if result["consistency"] is not None:
+        rows["orders agree"] = f"{result['consistency']:.1%}"
+    if result["first_position_rate"] is not None:
+        low, high = result["first_position_ci"]
+        rows["first shown wins"] = f"{result['first_position_rate']:.1%} ({low:.1%} to {high:.1%})"
+    return rows
+
+
+def _print_rows(rows: Mapping[str, str], result: Mapping[str, Any]) -> None:
+    """A table of rows, then the dropped, the tokens and the cost."""
+    rows = dict(rows)
+    if result["dropped"]:
+        rows["dropped"] = ", ".join(f"{k} {n:,}" for k, n in result["dropped"].items())
+    tokens = result["judge_tokens"]
+    if tokens["prompt"] or tokens["completion"]:
+        rows["judge's tokens"] = f"{tokens['prompt']:,} read, {tokens['completion']:,} written"
+    if result["cost"] is not None:
+        rows["cost"] = f"{result['cost']:.4g}"
+    table = Table(show_header=False)
+    for key, value in rows.items():
+        table.add_row(key, _plain(value))
+    out_console.print(table)

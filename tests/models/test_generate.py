@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from thumbs.errors import ModelError
-from thumbs.models.generate import generate
+from thumbs.models.generate import _sample, generate
 from thumbs.models.tiny import tiny_model
 
 
@@ -85,6 +85,22 @@ def test_sampled_frequencies_follow_the_probabilities_at_the_temperature() -> No
     error = (share * (1 - share) / 2000) ** 0.5
     assert counted[token] / 2000 == pytest.approx(share, abs=4 * error)
     assert 0.05 < share < 0.95
+
+
+def test_top_p_draws_only_from_the_nucleus_and_in_proportion() -> None:
+    # The likeliest two hold 0.4 + 0.3 < 0.75, so the third belongs too: 4/9, 3/9 and 2/9.
+    logits = torch.tensor([[0.1, 0.4, 0.2, 0.3]]).log()
+    uniforms = (torch.arange(9000, dtype=torch.float64) + 0.5) / 9000
+    drawn = _sample(logits.expand(9000, 4), uniforms, 0.75)
+    assert torch.bincount(drawn, minlength=4).tolist() == [0, 4000, 2000, 3000]
+    # Nothing is likelier than the first, so one token is always left.
+    assert _sample(logits, torch.tensor([0.999]), 1e-9).tolist() == [1]
+
+
+def test_top_p_of_one_changes_no_answer() -> None:
+    model = tiny_model("llama", seed=0)
+    assert generate_ids(model, PROMPTS, top_p=1.0) == generate_ids(model, PROMPTS)
+    assert generate_ids(model, PROMPTS, top_p=0.3) != generate_ids(model, PROMPTS)
 
 
 def test_an_answer_ends_with_its_stop_token() -> None:

@@ -25,6 +25,7 @@ def generate(
     *,
     max_new_tokens: int,
     temperature: float = 1.0,
+    top_p: float = 1.0,
     seed: int = 0,
     batch_size: int = 64,
     stop_ids: Collection[int] | None = None,
@@ -41,6 +42,8 @@ def generate(
         prompts: token ids of each prompt, none empty.
         max_new_tokens: the most tokens a completion may have.
         temperature: divides the logits, > 0; 0 takes the likeliest token (greedy).
+        top_p: draws only from the likeliest tokens that together reach this mass, in (0, 1]
+            (the nucleus of arXiv 1904.09751v2).
         seed: names the uniform numbers.
         batch_size: prompts per forward; performance only.
         stop_ids: tokens that end a completion; None takes the tokenizer's and the model's.
@@ -52,7 +55,7 @@ def generate(
         ModelError: a prompt is empty, or does not fit the model's context.
     """
     _check(model, prompts, max_new_tokens)
-    stops = _stop_ids(model, tokenizer) if stop_ids is None else set(stop_ids)
+    stops = stop_ids_of(model, tokenizer) if stop_ids is None else set(stop_ids)
     completions: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     title = "greedy" if temperature == 0 else "sample"
@@ -61,7 +64,9 @@ def generate(
             chosen = order[start : start + batch_size]
             uniforms = _uniforms(seed, chosen, max_new_tokens) if temperature > 0 else None
             batch = [prompts[i] for i in chosen]
-            tokens = _continue_batch(model, batch, uniforms, max_new_tokens, temperature, stops)
+            tokens = _continue_batch(
+                model, batch, uniforms, max_new_tokens, temperature, top_p, stops
+            )
             for i, row in zip(chosen, tokens.tolist(), strict=True):
                 completions[i] = _until_stop(row, stops)
             bar.advance(len(chosen))
@@ -75,6 +80,7 @@ def _continue_batch(
     uniforms: torch.Tensor | None,
     max_new_tokens: int,
     temperature: float,
+    top_p: float,
     stops: set[int],
 ) -> torch.Tensor:
     """Return (B, <= max_new_tokens) new tokens; what follows a row's stop token means nothing."""
@@ -103,7 +109,7 @@ def _continue_batch(
         if uniforms is None:
             token = logits.argmax(-1)  # (B,)
         else:
-            token = _sample(logits / temperature, uniforms[:, step])  # (B,)
+            token = _sample(logits / temperature, uniforms[:, step], top_p)  # (B,)
         drawn.append(token)
         finished |= torch.isin(token, stop)
         if bool(finished.all()):
@@ -113,12 +119,23 @@ def _continue_batch(
     return torch.stack(drawn, dim=1)
 
 
-def _sample(logits: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+def _sample(logits: torch.Tensor, uniform: torch.Tensor, top_p: float) -> torch.Tensor:
     """Invert each row's cumulative distribution at its uniform number: (B, V), (B,) -> (B,)."""
-    cumulative = logits.double().softmax(-1).cumsum(-1)  # (B, V) float64
+    shares = logits.double().softmax(-1)  # (B, V) float64
+    if top_p < 1:
+        shares = _nucleus(shares, top_p)
+    cumulative = shares.cumsum(-1)  # (B, V) float64
     target = uniform.to(logits.device) * cumulative[:, -1]  # (B,) below the last entry
     # right=True: the first entry above the target, so a token of probability 0 is never drawn.
     return torch.searchsorted(cumulative, target[:, None], right=True)[:, 0]
+
+
+def _nucleus(shares: torch.Tensor, top_p: float) -> torch.Tensor:
+    """The shares of the likeliest tokens that together reach `top_p`, 0 elsewhere: (B, V)."""
+    ordered, order = shares.sort(-1, descending=True)  # (B, V)
+    before = ordered.cumsum(-1) - ordered  # mass of the likelier ones; 0 for the first
+    kept = torch.where(before < top_p, ordered, 0.0)
+    return torch.zeros_like(shares).scatter(-1, order, kept)
 
 
 def _uniforms(seed: int, indices: list[int], num_tokens: int) -> torch.Tensor:
@@ -134,7 +151,8 @@ def _until_stop(tokens: list[int], stops: set[int]) -> list[int]:
     return tokens[: next(ends, len(tokens)) + 1]
 
 
-def _stop_ids(model: Any, tokenizer: Any) -> set[int]:
+def stop_ids_of(model: Any, tokenizer: Any) -> set[int]:
+    """The end tokens of the tokenizer and of the model's own settings for generation."""
     configured = model.generation_config.eos_token_id
     of_model = configured if isinstance(configured, list) else [configured]
     return {i for i in (tokenizer.eos_token_id, *of_model) if i is not None}

@@ -1,0 +1,91 @@
+"""Requests that cost, made once each: several under way, every result kept as it comes.
+
+In: tasks by key, what to do with one, a journal. Out: a fuller journal, and what was refused.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import NamedTuple, TypeVar
+
+from thumbs.errors import ConfigError, Interrupted
+from thumbs.evaluate.journal import Entry, Journal
+from thumbs.progress import progress_bar
+from thumbs.stopping import StopRequest, stopping_after
+
+HOPELESS = 5  # requests refused with none ever taken: the fault is not in one request
+LOOK_SECONDS = 0.2  # between two looks whether the user asked to stop
+
+T = TypeVar("T")
+
+
+class Outcome(NamedTuple):
+    """What a request brought: an entry to keep, or why the server would not take it."""
+
+    entry: Entry
+    refusal: str = ""
+
+
+def do_paid(
+    work: Callable[[T], Outcome],
+    tasks: Mapping[str, T],
+    journal: Journal,
+    *,
+    concurrency: int,
+    title: str,
+    unit: str,
+    give_up: Callable[[], None],
+) -> dict[str, str]:
+    """Do those tasks whose key is not in the journal; what was refused comes back, by key.
+
+    Args:
+        concurrency: requests under way at one time.
+        give_up: called when no further result is wanted; ends pauses before another attempt.
+
+    Raises:
+        Interrupted: the server gave no reply, or the user asked to stop; what has come is kept.
+        ConfigError: the server takes no request at all.
+    """
+    missing = {key: task for key, task in tasks.items() if journal.get(key) is None}
+    refusals: dict[str, str] = {}
+
+    def keep(key: str, task: T) -> str:
+        entry, refusal = work(task)
+        if not refusal:
+            journal.add(key, entry)  # in the thread: kept whatever comes between
+        return refusal
+
+    if not missing:
+        return refusals
+    with (
+        progress_bar(title, len(missing), unit) as bar,
+        stopping_after("the requests under way") as stop,
+        ThreadPoolExecutor(concurrency) as pool,
+    ):
+        try:
+            futures = {pool.submit(keep, key, task): key for key, task in missing.items()}
+            for future in _as_they_come(set(futures), stop):
+                if refusal := future.result():
+                    refusals[futures[future]] = refusal
+                    _require_hope(journal, refusals, len(missing))
+                bar.advance()
+        except BaseException:
+            give_up()
+            pool.shutdown(cancel_futures=True)  # those under way end, and are kept
+            raise
+    return refusals
+
+
+def _as_they_come(left: set[Future[str]], stop: StopRequest) -> Iterator[Future[str]]:
+    while left:
+        done, left = wait(left, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
+        yield from done
+        if stop.came and left:
+            raise Interrupted("stopped; what has come is kept. Give the same command to go on.")
+
+
+def _require_hope(journal: Journal, refusals: Mapping[str, str], num_tasks: int) -> None:
+    if not journal.entries and len(refusals) >= min(HOPELESS, num_tasks):
+        raise ConfigError(
+            f"the server refuses every request: {next(iter(refusals.values()))}. Check the "
+            "model's name and the options, or shorten the prompts."
+        )

@@ -1,0 +1,151 @@
+"""The prompts of a comparison, and answers that are ready: what the files hold.
+
+In: JSON, JSON lines, CSV or Parquet. Out: distinct prompts with the target where the file has one;
+answers by prompt. What is left out is counted.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thumbs.errors import FeedbackError, shown
+from thumbs.evaluate.judging import text_of
+from thumbs.feedback.entries import read_entries
+from thumbs.feedback.record import Text, is_blank, keys_found
+
+REPEATED = "repeated prompt"
+EMPTY = "empty prompt"
+ALLOWED = (
+    'allowed: "prompt" (text or messages) with "target" or "completion" if need be, "messages" '
+    'that end in the target, "instruction" with "input", or "turns"'
+)
+
+
+@dataclass(frozen=True)
+class PromptItem:
+    """A prompt; target: the answer the file holds for it, None where it has none."""
+
+    prompt: Text
+    target: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What an answer in another file is found by."""
+        return text_of(self.prompt).strip()
+
+
+def read_prompts(
+    path: Path, dropped: Counter[str], *, chat: bool, limit: int | None
+) -> list[PromptItem]:
+    """The distinct prompts of a file, in its order.
+
+    Args:
+        chat: make a prompt that is plain text the message of a user.
+        limit: take no more than the first so many.
+
+    Raises:
+        FeedbackError: the file cannot be read, an entry has no prompt, or there is none at all.
+    """
+    items: dict[str, PromptItem] = {}
+    for place, entry in read_entries(path):
+        prompt, target = _prompt_of(entry, place)
+        if is_blank(prompt):
+            dropped[EMPTY] += 1
+            continue
+        if chat and isinstance(prompt, str):
+            prompt = [{"role": "user", "content": prompt}]
+        item = PromptItem(prompt, target)
+        if item.name in items:
+            dropped[REPEATED] += 1
+            if items[item.name].target is None:  # a rated answer that was no target came first
+                items[item.name] = item
+        else:
+            items[item.name] = item
+    if not items:
+        raise FeedbackError(f"{path}: holds no prompt; {ALLOWED}.")
+    return list(items.values())[:limit]
+
+
+def read_answers(path: Path, items: Sequence[PromptItem], samples: int) -> list[str]:
+    """The ready answers to `samples` times each prompt, those to one prompt side by side.
+
+    Raises:
+        FeedbackError: an entry without prompt or completion, or a prompt without enough answers.
+    """
+    found: dict[str, list[str]] = {}
+    for place, entry in read_entries(path):
+        if "completion" not in entry:
+            raise FeedbackError(
+                f'{place}: "completion" is missing; the keys found: {keys_found(entry)}. Ready '
+                "answers are lines of prompt and completion."
+            )
+        prompt, _ = _prompt_of(entry, place)
+        answer = _answer_of(entry["completion"], f'{place}: "completion"')
+        found.setdefault(PromptItem(prompt).name, []).append(answer)
+    lacking = [item for item in items if len(found.get(item.name, ())) < samples]
+    if lacking:
+        have = len(found.get(lacking[0].name, ()))
+        raise FeedbackError(
+            f"{path}: has {have} of {samples} answers to the prompt {lacking[0].name!r:.100} (and "
+            f"too few to {len(lacking) - 1} more). Add them, or shorten the prompts file."
+        )
+    return [found[item.name][number] for item in items for number in range(samples)]
+
+
+def targets_of(path: Path, items: Sequence[PromptItem], samples: int) -> list[str]:
+    """The target of each prompt, `samples` times.
+
+    Raises:
+        FeedbackError: a prompt has none.
+    """
+    lacking = [item for item in items if item.target is None]
+    if lacking:
+        raise FeedbackError(
+            f'{path}: the prompt {lacking[0].name!r:.100} has no "target" (and {len(lacking) - 1} '
+            "more have none). Add it to every line to compare with the target."
+        )
+    return [item.target or "" for item in items for _ in range(samples)]
+
+
+def _prompt_of(entry: Mapping[str, Any], place: str) -> tuple[Text, str | None]:
+    target = entry.get("target")
+    if "prompt" in entry:
+        prompt = entry["prompt"]
+        if target is None and entry.get("label") is not False:  # no rated-down answer is a target
+            target = entry.get("completion")
+    elif isinstance(entry.get("messages"), list) and len(entry["messages"]) > 1:
+        *prompt, last = entry["messages"]
+        target = [last] if target is None else target
+    elif "instruction" in entry:
+        prompt = "\n\n".join(str(entry[k]) for k in ("instruction", "input") if entry.get(k))
+    elif isinstance(entry.get("turns"), list) and entry["turns"]:
+        prompt = entry["turns"][0]
+    else:
+        raise FeedbackError(f"{place}: no prompt; the keys found: {keys_found(entry)}; {ALLOWED}.")
+    checked = None if target is None else _answer_of(target, f"{place}: the target")
+    return _checked(prompt, place), checked
+
+
+def _checked(prompt: object, place: str) -> Text:
+    if isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, list) and all(map(_is_message, prompt)):
+        return [dict(message) for message in prompt]
+    raise FeedbackError(f"{place}: the prompt must be text or messages, but is {shown(prompt)}.")
+
+
+def _answer_of(found: object, place: str) -> str:
+    if isinstance(found, str):
+        return found.strip()
+    if isinstance(found, list) and found and all(map(_is_message, found)):
+        said = [m["content"] for m in found if m["role"] == "assistant"]
+        return "\n\n".join(said).strip()
+    raise FeedbackError(f"{place} must be text or messages, but is {shown(found)}.")
+
+
+def _is_message(found: object) -> bool:
+    return isinstance(found, dict) and all(
+        isinstance(found.get(key), str) for key in ("role", "content")
+    )

@@ -1,0 +1,68 @@
+"""A Python function as judge: `module:function`, called with prompt, first and second.
+
+In: questions. Out: judgements. The function gets the prompt as text, both answers in the order
+shown, and returns "first", "second", "tie" or None.
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from thumbs.errors import ConfigError, shown
+from thumbs.evaluate.judging import VERDICTS, Judgement, Question, Verdict, text_of
+
+NO_VERDICT = "the rule gave no verdict"
+
+Rule = Callable[[str, str, str], object]
+
+
+@dataclass(frozen=True)
+class RuleJudge:
+    """A rule by its name."""
+
+    name: str
+    rule: Rule
+    sees_order: bool = True
+
+    def judge(self, questions: Sequence[Question]) -> list[Judgement]:
+        return [self._judge(question) for question in questions]
+
+    def _judge(self, question: Question) -> Judgement:
+        found = self.rule(text_of(question.prompt), question.first, question.second)
+        return Judgement(self._verdict(found), "" if found is not None else NO_VERDICT)
+
+    def _verdict(self, found: object) -> Verdict | None:
+        for verdict in VERDICTS:
+            if found == verdict:
+                return verdict
+        if found is None:
+            return None
+        raise ConfigError(
+            f"--judge {self.name}: returned {shown(found)}; allowed are {', '.join(VERDICTS)} "
+            "and None"
+        )
+
+
+def load_rule(name: str) -> RuleJudge:
+    """The function `module:function`.
+
+    Raises:
+        ConfigError: there is no such module or function.
+    """
+    module_name, _, function_name = name.partition(":")
+    if not module_name or not function_name or module_name.startswith("."):
+        raise ConfigError(f"--judge {name}: is not of the form package.module:function")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError(
+            f"--judge {name}: cannot be imported ({error}); install the module or put its folder "
+            "on PYTHONPATH"
+        ) from None
+    rule = getattr(module, function_name, None)
+    if not callable(rule):
+        raise ConfigError(
+            f"--judge {name}: {module_name} has no function {function_name!r}; define it there, or "
+            "correct the name"
+        )
+    return RuleJudge(name, rule)

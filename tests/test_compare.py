@@ -1,0 +1,382 @@
+"""`thumbs compare` and `thumbs judge-check` from files to numbers, with servers that fail."""
+
+import json
+import time
+import warnings
+from collections import Counter
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.evaluate.scripted_server import Act, says, scripted_server
+from typer.testing import CliRunner
+
+from thumbs import pipeline
+from thumbs.cli import app
+from thumbs.compare import CompareRequest, JudgeRequest
+from thumbs.config import load_config
+from thumbs.errors import ConfigError, FeedbackError, Interrupted, OutputError
+from thumbs.evaluate.answers import Sampling
+from thumbs.evaluate.chat_server import Patience
+from thumbs.models.tiny import save_tiny
+
+QUICK = Patience(timeout_seconds=2.0, attempts=3, pause_seconds=0.01)
+NUM_PROMPTS = 12
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """Prompts with targets, good answers and bad ones."""
+    found = {name: tmp_path / f"{name}.jsonl" for name in ("prompts", "good", "bad")}
+    questions = [f"What is {i} + {i}?" for i in range(NUM_PROMPTS)]
+    write(found["prompts"], [{"prompt": q, "target": f"target {q}"} for q in questions])
+    write(found["good"], [{"prompt": q, "completion": f"good {q}"} for q in questions])
+    write(found["bad"], [{"prompt": q, "completion": f"bad and longer {q}"} for q in questions])
+    return found
+
+
+def write(path: Path, lines: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def request(files: dict[str, Path], judge: str, out: Path | None, **changes: Any) -> CompareRequest:
+    options: dict[str, Any] = {"model": "tiny", "patience": QUICK, "concurrency": 4} | changes
+    good, bad = str(files["good"]), str(files["bad"])
+    return CompareRequest(good, bad, files["prompts"], JudgeRequest(judge, **options), out=out)
+
+
+def prefers_good(body: dict[str, Any]) -> Act:
+    """The verdict of a judge that knows: the good answer, wherever it stands."""
+    text = body["messages"][-1]["content"]
+    _, _, first = text.partition("<<<ANSWER A\n")
+    return says("I looked.\n[[A]]" if first.startswith("good") else "I looked.\n[[B]]")
+
+
+def test_both_orders_are_asked_and_a_judge_that_knows_is_consistent(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    with scripted_server(lambda body, _: prefers_good(body)) as server:
+        result = pipeline.compare(request(files, server.url, tmp_path / "out", prices=(1.0, 10.0)))
+    assert (result["wins"], result["losses"], result["n"]) == (12, 0, 12)
+    assert (result["win_rate"], result["ci_high"], result["method"]) == (1, 1, "clopper-pearson")
+    assert result["ci_low"] == pytest.approx(0.025 ** (1 / 12))
+    assert (result["consistency"], result["first_position_rate"]) == (1, 0.5)
+    assert result["distinguishable"]
+    # 24 judgements of 10 + 2 tokens at 1 and 10 a million.
+    assert result["judge_tokens"] == {"prompt": 240, "completion": 48}
+    assert result["cost"] == pytest.approx((240 + 480) / 1e6)
+    assert len(set(server.asked)) == 24
+    lines = (tmp_path / "out" / "comparisons.jsonl").read_text(encoding="utf-8").splitlines()
+    first = json.loads(lines[0])
+    assert (first["a"], first["a_first"]["verdict"], first["outcome"]) == (
+        "good What is 0 + 0?",
+        "first",
+        1.0,
+    )
+
+
+def test_a_judge_that_takes_the_first_gives_ties_and_is_found_out(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    with scripted_server(lambda *_: says("[[A]]")) as server:
+        result = pipeline.compare(request(files, server.url, tmp_path / "out"))
+    assert (result["wins"], result["ties"], result["win_rate"]) == (0, 12, 0.5)
+    assert (result["consistency"], result["first_position_rate"]) == (0, 1)
+    assert not result["distinguishable"]
+
+
+def faulty(body: dict[str, Any], number: int) -> Act:
+    """Of three requests one stalls, or brings garbage, or nothing, the others are judged."""
+    faults = [
+        Act(stall=3.0),
+        Act(body="<html>Bad gateway</html>"),
+        Act(hang_up=True),
+        Act(status=503, body="overloaded"),
+        Act(body='{"choices": []}'),
+    ]
+    return prefers_good(body) if number % 3 else faults[number // 3 % len(faults)]
+
+
+def test_stalls_garbage_and_hang_ups_lose_no_judgement(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    patience = Patience(timeout_seconds=0.6, attempts=8, pause_seconds=0.01)
+    with scripted_server(faulty) as server:
+        result = pipeline.compare(
+            request(files, server.url, tmp_path / "out", patience=patience, concurrency=8)
+        )
+        assert (result["wins"], result["nulls"]) == (12, 0)
+        assert max(Counter(server.paid).values()) == 1
+        assert len(server.paid) == 24
+
+
+def test_a_server_that_dies_midway_is_resumed_and_nothing_is_paid_twice(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+
+    def dies(body: dict[str, Any], number: int) -> Act:
+        return prefers_good(body) if number <= 10 else Act(hang_up=True)
+
+    with scripted_server(dies) as server:
+        with pytest.raises(Interrupted, match="same command again"):
+            pipeline.compare(request(files, server.url, out))
+        assert not (out / "comparison.json").exists()
+        assert len(server.paid) == 10
+        server.answer = lambda body, _: prefers_good(body)
+        result = pipeline.compare(request(files, server.url, out))
+        assert result["wins"] == 12
+        assert max(Counter(server.paid).values()) == 1
+        assert len(server.paid) == 24
+        again = pipeline.compare(request(files, server.url, out))
+        assert len(server.paid) == 24
+        assert again == result
+
+
+def test_a_reply_without_a_verdict_is_counted_kept_and_not_paid_again(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    def unsure(body: dict[str, Any], _: int) -> Act:
+        return says("[[A]] or [[B]]") if "What is 3 " in str(body) else prefers_good(body)
+
+    with scripted_server(unsure) as server:
+        for _ in range(2):
+            result = pipeline.compare(request(files, server.url, tmp_path / "out"))
+            assert (result["n"], result["nulls"]) == (11, 1)
+            assert result["null_reasons"] == {"no verdict in the reply": 1}
+        assert len(server.paid) == 24
+
+
+def test_the_key_is_sent_and_lands_nowhere(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    key = "sk-thumbs-0123456789"
+    monkeypatch.setenv("THUMBS_JUDGE_API_KEY", key)
+
+    def echoes(_: dict[str, Any], number: int) -> Act:
+        # A careless server tells the key in replies and in errors.
+        return says(f"your key is {key} [[A]]") if number < 9 else Act(401, f"bad key {key}")
+
+    with scripted_server(echoes) as server, pytest.raises(ConfigError) as caught:
+        pipeline.compare(request(files, server.url, tmp_path / "out"))
+    assert set(server.authorizations) == {f"Bearer {key}"}
+    assert "bad key [key]" in str(caught.value)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert (tmp_path / "out" / "judgements.jsonl") in written
+    assert not any(key.encode() in path.read_bytes() for path in written)
+    printed = capfd.readouterr()
+    assert key not in printed.out + printed.err
+
+
+def test_a_server_that_knows_no_such_model_is_the_users_mistake(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    answers = {404: "no such model", 400: "max_tokens is unknown"}
+    for status, words in answers.items():
+        act = Act(status, words)
+        with (
+            scripted_server(lambda *_, act=act: act) as server,
+            pytest.raises(ConfigError, match=words),
+        ):
+            pipeline.compare(request(files, server.url, tmp_path / "out"))
+
+
+def test_one_refused_question_is_a_null_that_is_asked_again(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    def strict(body: dict[str, Any], _: int) -> Act:
+        return Act(400, "too long") if "What is 3 " in str(body) else prefers_good(body)
+
+    with scripted_server(strict) as server:
+        result = pipeline.compare(request(files, server.url, tmp_path / "out"))
+        assert (result["nulls"], result["null_reasons"]) == (1, {"refused by the server": 1})
+        server.answer = lambda body, _: prefers_good(body)
+        assert pipeline.compare(request(files, server.url, tmp_path / "out"))["nulls"] == 0
+        assert len(server.paid) == 24
+
+
+def answers_well(body: dict[str, Any], _: int) -> Act:
+    return says(f"good {body['messages'][-1]['content']} {body.get('seed')}")
+
+
+def test_answers_of_a_server_are_kept_too(files: dict[str, Path], tmp_path: Path) -> None:
+    with scripted_server(answers_well) as server:
+        asked = CompareRequest(
+            server.url,
+            "target",
+            files["prompts"],
+            JudgeRequest("tests.evaluate.rules:starts_with_good"),
+            a_model="served",
+            sampling=Sampling(temperature=0.7, top_p=0.9, max_new_tokens=7, seed=5, samples=2),
+            out=tmp_path / "out",
+        )
+        result = pipeline.compare(asked)
+        assert pipeline.compare(asked) == result
+    assert len(server.asked) == 24
+    body = {key: server.bodies[0][key] for key in ("model", "temperature", "top_p", "max_tokens")}
+    assert body == {"model": "served", "temperature": 0.7, "top_p": 0.9, "max_tokens": 7}
+    assert {sent["seed"] for sent in server.bodies} == {5, 6}
+    assert (result["wins"], result["num_prompts"], result["n"]) == (24, 12, 24)
+    assert result["b"] == "target"
+
+
+def test_a_model_folder_against_itself_is_all_identical_ties(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    model = str(save_tiny(tmp_path / "model", "llama"))
+    asked = CompareRequest(
+        model,
+        model,
+        files["prompts"],
+        JudgeRequest("tests.evaluate.rules:fails"),  # is never asked
+        sampling=Sampling(max_new_tokens=4),
+        chat=True,
+        out=tmp_path / "out",
+    )
+    result = pipeline.compare(asked)
+    assert (result["identical"], result["ties"], result["win_rate"]) == (12, 12, 0.5)
+    assert result["consistency"] is None
+    kept = (tmp_path / "out" / "answers.jsonl").read_text(encoding="utf-8")
+    assert len(kept.splitlines()) == 12
+    pipeline.compare(asked)
+    assert (tmp_path / "out" / "answers.jsonl").read_text(encoding="utf-8") == kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "judge", "error", "words"),
+    [
+        ({}, "nonsense", ConfigError, "is no judge"),
+        ({}, "no.such.module:rule", ConfigError, "cannot be imported"),
+        ({}, "json:no_such", ConfigError, "has no function"),
+        ({}, ".relative:rule", ConfigError, "not of the form package.module:function"),
+        ({}, ":", ConfigError, "not of the form package.module:function"),
+        ({}, "http://user:secret@host/v1", ConfigError, "http://host/v1: was given with a pass"),
+        ({}, "http://host/v1?key=secret", ConfigError, "was given with a password, a query"),
+        ({"model": None}, "http://127.0.0.1:1/v1", ConfigError, "--judge-model: is missing"),
+        ({}, "tests.evaluate.rules:says_nonsense", ConfigError, "returned 'left'"),
+    ],
+)
+def test_a_judge_that_cannot_be_is_refused_with_what_to_do(
+    files: dict[str, Path],
+    tmp_path: Path,
+    changes: dict[str, Any],
+    judge: str,
+    error: type[Exception],
+    words: str,
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        pipeline.compare(request(files, judge, tmp_path / "out", **changes))
+    assert "secret" not in str(caught.value)
+    assert not (tmp_path / "out" / "comparison.json").exists()
+
+
+def test_missing_answers_targets_and_foreign_folders_are_refused(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    rule = "tests.evaluate.rules:starts_with_good"
+    write(files["bad"], [{"prompt": "What is 0 + 0?", "completion": "bad"}])
+    with pytest.raises(FeedbackError, match=r"0 of 1 answers to the prompt 'What is 1 \+ 1\?'"):
+        pipeline.compare(request(files, rule, None))
+    gone = CompareRequest("gone.jsonl", "target", files["prompts"], JudgeRequest(rule))
+    with pytest.raises(FeedbackError, match=r"gone\.jsonl: there is no such file"):
+        pipeline.compare(gone)
+    write(files["prompts"], [{"prompt": "What is 0 + 0?"}])
+    asked = CompareRequest("target", str(files["bad"]), files["prompts"], JudgeRequest(rule))
+    with pytest.raises(FeedbackError, match='has no "target"'):
+        pipeline.compare(asked)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputError, match="holds no comparison"):
+        pipeline.compare(request(files, rule, tmp_path / "full"))
+
+
+def test_the_verbs_print_numbers_and_one_json_object(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    sides = [str(files["good"]), str(files["bad"]), "--prompts", str(files["prompts"])]
+    rule = ["--judge", "tests.evaluate.rules:starts_with_good"]
+    shown = CliRunner().invoke(app, ["compare", *sides, *rule])
+    assert shown.exit_code == 0, shown.exception
+    assert "A wins 100.0% (95 % interval 73.5% to 100.0%, n 12)" in shown.stdout
+    result = json.loads(CliRunner().invoke(app, ["compare", *sides, *rule, "--json"]).stdout)
+    assert {"win_rate", "ci_low", "ci_high", "n", "ties", "consistency"} <= result.keys()
+    pairs = tmp_path / "pairs.jsonl"
+    first = {"prompt": "p", "first": "good", "second": "bad", "better": "first"}
+    write(pairs, [first, {**first, "prompt": "q", "better": "second"}])
+    checked = CliRunner().invoke(app, ["judge-check", str(pairs), *rule, "--json"])
+    assert checked.exit_code == 0, checked.exception
+    found = json.loads(checked.stdout)
+    assert (found["accuracy"], found["n"]) == (0.5, 2)
+    assert {"ci_low", "ci_high"} <= found.keys()
+    told = CliRunner().invoke(app, ["judge-check", str(pairs), *rule])
+    assert "agrees with people on 50.0% of 2 pairs" in told.stdout
+
+
+def test_a_run_with_an_adapter_answers_and_judges(tmp_path: Path) -> None:
+    model = str(save_tiny(tmp_path / "model", "llama"))
+    votes = [
+        {
+            "prompt": [{"role": "user", "content": f"Is {i // 2} a number?"}],
+            "completion": [{"role": "assistant", "content": "yes it is" if i % 2 else "no way"}],
+            "label": bool(i % 2),
+        }
+        for i in range(32)
+    ]
+    write(tmp_path / "votes.jsonl", votes)
+    settings = ["train.batch_size=8", "train.learning_rate=1e-2", "train.epochs=2"]
+    config = load_config(None, [*settings, "model.lora={}"], model=model)
+    pipeline.train_model(tmp_path / "votes.jsonl", config, tmp_path / "run")
+    liked, disliked = (
+        [vote for vote in votes if vote["label"] == label][:12] for label in (True, False)
+    )
+    write(tmp_path / "liked.jsonl", liked)
+    write(tmp_path / "disliked.jsonl", disliked)
+    run = str(tmp_path / "run")
+    judge = JudgeRequest(f"run:{run}")
+    prompts = tmp_path / "votes.jsonl"
+    sides = str(tmp_path / "liked.jsonl"), str(tmp_path / "disliked.jsonl")
+    # The reward was trained on these thumbs; their order is nothing to it.
+    result = pipeline.compare(CompareRequest(*sides, prompts, judge, limit=12))
+    assert result["win_rate"] > 0.9
+    assert result["consistency"] is None
+    sampling = Sampling(max_new_tokens=6, samples=2, temperature=1.0)
+    named = {"prompts": prompts, "judge": judge, "sampling": sampling, "limit": 6}
+    of_run = pipeline.compare(CompareRequest(run, model, **named))  # type: ignore[arg-type]
+    assert of_run["n"] + of_run["nulls"] == 12
+    adapter = str(tmp_path / "run" / "model")
+    same = pipeline.compare(CompareRequest(run, adapter, **named))  # type: ignore[arg-type]
+    assert same["identical"] == 12
+    with pytest.raises(ConfigError, match="is no run; a reward needs"):
+        pipeline.compare(CompareRequest(*sides, prompts, JudgeRequest(f"run:{model}"), limit=9))
+
+
+def test_a_kill_of_the_comparison_itself_loses_only_what_was_under_way(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    kept = out / "judgements.jsonl"
+
+    def slow(body: dict[str, Any], _: int) -> Act:
+        time.sleep(0.02)
+        return prefers_good(body)
+
+    with scripted_server(slow) as server:
+        asked = request(files, server.url, out)
+        with warnings.catch_warnings():
+            # Python 3.12 warns of threads; those of a parent that are idle do no harm here.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process = get_context("fork").Process(target=pipeline.compare, args=(asked,))
+            process.start()
+        while not kept.is_file() or kept.read_bytes().count(b"\n") < 8:
+            assert process.is_alive()
+            time.sleep(0.002)
+        process.kill()
+        process.join()
+        before = kept.read_bytes()
+        num_kept, num_asked = before.count(b"\n"), len(server.asked)
+        assert 8 <= num_kept < 24
+        assert pipeline.compare(asked)["wins"] == 12
+        assert kept.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
+        assert len(server.asked) - num_asked == 24 - num_kept
+        assert num_asked - num_kept <= 4  # of the four under way
