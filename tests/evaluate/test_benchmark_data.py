@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from thumbs.errors import ConfigError, FeedbackError
-from thumbs.evaluate.benchmark_data import Part, benchmark_parts, spread
+from thumbs.evaluate.benchmark_data import Part, _hub_split, benchmark_parts, spread
 
 CSV = "question,choice0,choice1,choice2,choice3,answer\n"
 PROMPT = """a canary
@@ -116,6 +116,18 @@ def test_a_limit_is_spread_evenly_over_the_parts() -> None:
     for limit in (1, 7, 199):
         assert sum(len(part.documents) for part in spread(parts, limit)) == limit
     assert spread(parts, 200) == spread(parts, 10**9) == parts
+
+
+def test_documents_of_the_hub_are_those_of_its_test_split(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A folder in the layout of the hub is read in the same way, by the same function.
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "cache")
+    assert _hub_split(str(folder / "gsm8k"), None) == [
+        {"question": "1 + 1?", "answer": "It is 2.\n#### 2", "more": 1}
+    ]
+    with pytest.raises(ConfigError, match=r"cannot be loaded from the hub: .* --task-data DIR"):
+        _hub_split(str(folder / "gone"), None)
 
 
 @pytest.mark.shared

@@ -1,6 +1,7 @@
 """`thumbs eval --tasks`, from the command line to the numbers."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from thumbs.cli import app
 from thumbs.config import dump_config, load_config
 from thumbs.evaluate.benchmarks import BENCHMARKS, benchmark_numbers
 from thumbs.evaluate.harness import Outcome
+from thumbs.evaluate.sandbox import Limits
+from thumbs.evaluate.sandboxed import MOST_WRITES
 from thumbs.models.load import load_model
 from thumbs.models.tiny import save_tiny, tiny_model, tiny_tokenizer
 from thumbs.runs.rundir import write_json
@@ -98,6 +101,19 @@ def test_numbers_of_a_benchmark_by_hand() -> None:
     assert numbers["ci_low"] < 3 / 5 < numbers["ci_high"]
     (one,) = outcomes[:1]
     assert benchmark_numbers("bbh", [one])["stderr"] is None
+
+
+def test_the_page_says_what_the_code_does() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| .*? \| [\d,]+ \| (\d) \| `(.*?)` \|$", page, re.MULTILINE)
+    assert rows == [(name, str(b.num_fewshot), b.metric) for name, b in BENCHMARKS.items()]
+    limits = Limits()
+    assert (limits.cpu_seconds, limits.seconds) == (3, 30)
+    assert (limits.memory_bytes, limits.file_bytes, MOST_WRITES) == (2**30, 2**20, 64)
+    for said in ("3 seconds of computing", "30 of waiting", "1 GiB", "1 MiB", "64 writes"):
+        assert said in page
+    for name in ("openai/gsm8k", "cais/mmlu", "SaylorTwift/bbh", "openai/openai_humaneval"):
+        assert name in page
 
 
 def test_options_that_do_not_go_together_are_refused(mute: Path, tmp_path: Path) -> None:

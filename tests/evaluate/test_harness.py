@@ -13,8 +13,8 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from thumbs.config import load_config
-from thumbs.errors import ModelError
-from thumbs.evaluate.benchmark_data import Part, benchmark_parts, spread
+from thumbs.errors import ModelError, OutOfMemory
+from thumbs.evaluate.benchmark_data import Part, benchmark_parts, harness_examples, spread
 from thumbs.evaluate.benchmarks import BENCHMARKS, benchmark_numbers
 from thumbs.evaluate.harness import (
     HarnessModel,
@@ -97,6 +97,11 @@ def test_prompts_are_those_of_the_harnesss_own_tasks(name: str, shared: Path) ->
         compared += len(expected)
     choices = 4 if name == "mmlu" else 1
     assert compared == choices * sum(len(part.documents) for part in parts)
+
+
+def test_worked_examples_of_the_hub_are_those_of_the_folder(shared: Path) -> None:
+    parts = benchmark_parts("bbh", shared / "data")
+    assert harness_examples() == {part.name: part.settings for part in parts}
 
 
 RESPONSES = {
@@ -222,6 +227,25 @@ def test_a_context_that_holds_no_answer_is_refused(tmp_path: Path, shared: Path)
     model = HarnessModel(load_model(config.model, device=torch.device("cpu")))
     with pytest.raises(ModelError, match="takes 256 tokens, but an answer of this benchmark may"):
         run_tasks(harness_tasks("gsm8k", parts_of("gsm8k", shared, 2)), model)
+
+
+def test_fewer_prompts_go_at_once_where_memory_runs_out(model: HarnessModel) -> None:
+    asked: list[int] = []
+
+    def ask(requests: list[Any], **_: Any) -> list[Any]:
+        asked.append(model.batch_size)
+        if model.batch_size > 2:
+            raise MemoryError
+        return requests
+
+    assert model._ask(ask, [1, 2, 3], "answers") == [1, 2, 3]
+    assert asked == [8, 4, 2]
+
+    def refuse(_: list[Any], **__: Any) -> list[Any]:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(OutOfMemory, match="one prompt alone does not fit into memory"):
+        model._ask(refuse, [1], "answers")
 
 
 def test_chat_puts_every_prompt_through_the_template(model: HarnessModel, shared: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from thumbs.evaluate.benchmark_data import benchmark_parts
 from thumbs.evaluate.humaneval import program_of
 from thumbs.evaluate.sandbox import Limits, containment, run_program, run_programs
 
-SHORT = Limits(cpu_seconds=1, seconds=20)
+SHORT = Limits(cpu_seconds=1, seconds=30)
+# As on a system whose kernel brings none of its layers.
+HOOK_ALONE = replace(SHORT, kernel=False)
+both = pytest.mark.parametrize("limits", [SHORT, HOOK_ALONE], ids=["all", "hook-alone"])
 
 
 @pytest.mark.shared
@@ -27,9 +31,9 @@ def test_every_canonical_solution_of_humaneval_passes(shared: Path) -> None:
     assert (len(verdicts), wrong) == (164, {})
 
 
-def errors(*programs: str) -> list[str]:
+def errors(*programs: str, limits: Limits = SHORT) -> list[str]:
     """What ended each program."""
-    return [verdict.error for verdict in run_programs(programs, SHORT)]
+    return [verdict.error for verdict in run_programs(programs, limits)]
 
 
 def test_what_does_not_reach_its_end_fails() -> None:
@@ -65,9 +69,12 @@ def test_a_program_that_only_waits_is_ended_too() -> None:
     assert run_program("import time; time.sleep(99)", waits).error == "no end after 0.7 seconds"
 
 
-def test_a_fork_bomb_starts_no_process() -> None:
+@both
+def test_a_fork_bomb_starts_no_process(limits: Limits) -> None:
     bomb, starts = errors(
-        "import os\nwhile True: os.fork()", "import subprocess\nsubprocess.run(['sleep', '99'])"
+        "import os\nwhile True: os.fork()",
+        "import subprocess\nsubprocess.run(['sleep', '99'])",
+        limits=limits,
     )
     assert bomb == "PermissionError"
     assert starts in ("PermissionError", "ImportError")
@@ -77,7 +84,8 @@ def test_memory_beyond_the_limit_is_refused() -> None:
     assert errors("bytearray(2 * 2**30)", "x = [0]\nwhile True: x += x") == ["MemoryError"] * 2
 
 
-def test_files_are_written_in_the_programs_own_folder_only(tmp_path: Path) -> None:
+@both
+def test_files_are_written_in_the_programs_own_folder_only(tmp_path: Path, limits: Limits) -> None:
     outside = tmp_path / "outside.txt"
     outside.write_text("kept")
     programs = (
@@ -90,12 +98,12 @@ def test_files_are_written_in_the_programs_own_folder_only(tmp_path: Path) -> No
         f"import os; os.open('outside.txt', os.O_WRONLY, dir_fd=os.open({str(tmp_path)!r}, 0))",
         f"import shutil; shutil.rmtree({str(tmp_path)!r})",
     )
-    found = dict(zip(programs, errors(*programs), strict=True))
+    found = dict(zip(programs, errors(*programs, limits=limits), strict=True))
     assert found == dict.fromkeys(programs, "PermissionError")
     assert [path.name for path in tmp_path.iterdir()] == ["outside.txt"]
     assert outside.read_text() == "kept"
     own = "with open('a.txt', 'w') as f: f.write('b')\nassert open('a.txt').read() == 'b'"
-    assert run_program(own, SHORT).passed
+    assert run_program(own, limits).passed
 
 
 def test_a_file_does_not_grow_beyond_its_limit_nor_are_there_many() -> None:
@@ -104,10 +112,11 @@ def test_a_file_does_not_grow_beyond_its_limit_nor_are_there_many() -> None:
     assert errors(grows, many) == ["OSError", "PermissionError"]
 
 
-def test_sockets_are_refused() -> None:
+@both
+def test_sockets_are_refused(limits: Limits) -> None:
     dial = "import socket\nsocket.create_connection(('127.0.0.1', 9), 1)"
     ask = "import urllib.request\nurllib.request.urlopen('http://127.0.0.1:9')"
-    dialled, asked = errors(dial, ask)
+    dialled, asked = errors(dial, ask, limits=limits)
     assert dialled == "PermissionError"
     assert asked in ("PermissionError", "URLError")
 
@@ -120,12 +129,13 @@ def test_a_flood_of_output_is_thrown_away() -> None:
     assert writes
 
 
-def test_nothing_is_signalled_but_the_program_itself() -> None:
+@both
+def test_no_other_process_is_signalled(limits: Limits) -> None:
     came: list[int] = []
     before = signal.signal(signal.SIGUSR1, lambda number, _: came.append(number))
     try:
         program = f"import os; os.kill({os.getpid()}, {signal.SIGUSR1.value})"
-        assert run_program(program, SHORT).error == "PermissionError"
+        assert run_program(program, limits).error == "PermissionError"
         time.sleep(0.05)
     finally:
         signal.signal(signal.SIGUSR1, before)
@@ -152,6 +162,17 @@ def test_where_the_kernel_holds_it_holds_below_python_too(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_libraries_that_a_solution_may_use_load() -> None:
+def test_ways_around_the_hook_are_closed_where_it_stands_alone() -> None:
+    assert run_program("", HOOK_ALONE).layers == ["limits", "audit hook"]
+    ways = ("ctypes", "_ctypes", "_posixsubprocess")
+    refused = errors(*(f"import {way}" for way in ways), limits=HOOK_ALONE)
+    assert refused == ["ImportError"] * 3
+    raised = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (2**40, 2**40))"
+    assert run_program(raised, HOOK_ALONE).error == "PermissionError"
+
+
+@both
+def test_libraries_that_a_solution_may_use_load(limits: Limits) -> None:
     program = "import math, re, hashlib, collections, itertools, datetime, heapq, typing\n"
-    assert run_program(program + "import numpy\nassert numpy.ones(3).sum() == 3").passed
+    program += "import numpy\nassert numpy.ones(3).sum() == 3"
+    assert run_program(program, replace(limits, cpu_seconds=3)).error == ""

@@ -175,17 +175,23 @@ def _mmlu_hub() -> list[Part]:
 
 
 def _bbh_hub() -> list[Part]:
-    """Documents of the hub, worked examples of the harness's own tasks, which it brings along."""
-    import lm_eval
+    return [
+        Part(name, _hub_split("SaylorTwift/bbh", name), settings)
+        for name, settings in harness_examples().items()
+    ]
+
+
+def harness_examples() -> dict[str, dict[str, Any]]:
+    """What the hub lacks: description and worked examples of each task of BIG-Bench Hard, from the
+    task files that lm-evaluation-harness brings along."""
+    import lm_eval  # takes a second
 
     folder = Path(lm_eval.__file__).parent / "tasks" / "bbh" / "cot_fewshot"
-    parts = []
-    for path in sorted(folder.glob("[a-z]*.yaml")):
-        task = yaml.safe_load(path.read_text(encoding="utf-8"))
-        settings = _bbh_settings(task["description"], task["fewshot_config"]["samples"])
-        name = task["dataset_name"]
-        parts.append(Part(name, _hub_split("SaylorTwift/bbh", name), settings))
-    return parts
+    tasks = [yaml.safe_load(path.read_text("utf-8")) for path in sorted(folder.glob("[a-z]*.yaml"))]
+    return {
+        task["dataset_name"]: _bbh_settings(task["description"], task["fewshot_config"]["samples"])
+        for task in tasks
+    }
 
 
 def _humaneval_hub() -> list[Part]:

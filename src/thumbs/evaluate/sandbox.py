@@ -30,12 +30,16 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LANG": "C.U
 @dataclass(frozen=True)
 class Limits:
     """Of one program. Seconds of computing, not of waiting, so that a busy machine changes nothing;
-    a program that waits is ended after `seconds`. Bytes of memory, and of one written file."""
+    a program that waits is ended after `seconds`. Bytes of memory, and of one written file.
+
+    kernel: whether the kernel's layers go up where there are any; without, only limits and hook.
+    """
 
     cpu_seconds: int = 3  # as of HumanEval's own check, which counts seconds of waiting too
     seconds: float = 30.0
     memory_bytes: int = 2**30
     file_bytes: int = 2**20
+    kernel: bool = True
 
 
 @dataclass(frozen=True)

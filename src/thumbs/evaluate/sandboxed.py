@@ -86,7 +86,7 @@ def confine(settings: dict[str, Any]) -> list[str]:
     sys.path[1:1] = settings["paths"]
     del sys.path[0]  # the folder of this file
     layers = []
-    if sys.platform == "linux":
+    if settings["kernel"] and sys.platform == "linux":
         layers += _kernel_layers(settings["folder"])
     _limit(settings, may_start_threads="seccomp" in layers)
     # A root that keeps its rights could raise the limits again.
