@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +63,15 @@ def test_each_benchmark_runs_offline_on_a_tiny_model(mute: Path, shared: Path) -
     assert sum(result["humaneval"]["failures"].values()) == 20
 
 
-@pytest.mark.shared
-def test_a_run_is_asked_as_the_model_and_adapter_it_made(tmp_path: Path, shared: Path) -> None:
+def test_a_run_is_asked_as_the_model_and_adapter_it_made(tmp_path: Path) -> None:
     save_tiny(tmp_path / "model", "llama")
     config = load_config(None, ["model.lora.r=4"], model=str(tmp_path / "model"))
     loaded = load_model(config.model, device=torch.device("cpu"))
+    noise = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, weight in loaded.adapters.named_parameters():
             if "lora_B" in name:
-                weight.fill_(0.05)  # as if it had learned something
+                weight.normal_(generator=noise)  # as if it had learned something
     run = tmp_path / "run"
     loaded.adapters.save_pretrained(run / "model")
     loaded.tokenizer.save_pretrained(run / "model")
@@ -78,14 +79,20 @@ def test_a_run_is_asked_as_the_model_and_adapter_it_made(tmp_path: Path, shared:
     feedback = {"path": "gone.jsonl", "sha256": ""}
     described = {"today": "2026-01-01", "feedback": feedback, "policy": {"weight_sha256": ""}}
     write_json(run / "data.json", described)
+    (tmp_path / "mmlu" / "test").mkdir(parents=True)
+    table = "question,choice0,choice1,choice2,choice3,answer\n"
+    for answer, times in enumerate((1, 2, 4, 8)):  # every letter is right another number of times
+        table += f"Is it {answer}?,a,b,c,d,{answer}\n" * times
+    (tmp_path / "mmlu" / "test" / "logic_test.csv").write_text(table)
     results = {}
     for name in ("run", "run/model", "model"):
-        arguments = ["eval", str(tmp_path / name), "--tasks", "mmlu", "--limit", "40", "--json"]
-        done = CliRunner().invoke(app, [*arguments, "--task-data", str(shared / "data")])
+        arguments = ["eval", str(tmp_path / name), "--tasks", "mmlu", "--json"]
+        done = CliRunner().invoke(app, [*arguments, "--task-data", str(tmp_path)])
         assert done.exit_code == 0, done.exception
-        results[name] = json.loads(done.stdout)
+        results[name] = json.loads(done.stdout)["mmlu"]
     assert results["run"] == results["run/model"]
-    assert results["run"]["mmlu"]["parts"] != results["model"]["mmlu"]["parts"]
+    assert results["run"]["value"] != results["model"]["value"]
+    assert {results["run"]["n"], results["model"]["n"]} == {15}
 
 
 def test_numbers_of_a_benchmark_by_hand() -> None:
@@ -137,4 +144,6 @@ def test_without_the_harness_one_line_says_what_to_install(
     monkeypatch.setitem(sys.modules, "lm_eval", None)  # as if it were not there
     told = refusal(str(mute), "--tasks", "gsm8k")
     assert told.startswith("--tasks gsm8k: needs lm-evaluation-harness, which is not installed.")
-    assert told.endswith("pip install 'lm-eval>=0.4.13,<0.5'")
+    with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:
+        (wanted,) = tomllib.load(file)["project"]["optional-dependencies"]["eval"]
+    assert told.endswith(f"Install it with: pip install '{wanted}'")

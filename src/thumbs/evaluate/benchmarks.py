@@ -107,7 +107,7 @@ def evaluate_benchmarks(
     model = HarnessModel(loaded, dtype=policy.dtype)
     results = {}
     for name, some in parts.items():
-        before = model.cut
+        model.title, before = name, model.cut
         tasks = harness_tasks(name, some, temperature=settings.temperature)
         outcomes = run_tasks(tasks, model, chat=settings.chat)
         numbers = benchmark_numbers(name, outcomes)

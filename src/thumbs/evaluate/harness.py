@@ -54,7 +54,7 @@ class Outcome:
 class HarnessModel(HFLM):  # type: ignore[misc]  # lm_eval has no types
     """The harness's transformers model around a policy that is loaded already.
 
-    cut: prompts whose beginning was cut because they do not fit the model's context.
+    title: of the bar. cut: prompts whose beginning was cut because they do not fit the context.
     """
 
     def __init__(self, loaded: LoadedModel, *, dtype: str = "auto") -> None:
@@ -73,6 +73,7 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm_eval has no types
                 batch_size=NUM_AT_ONCE.get(device.type, 8),
             )
         self.name = loaded.identity.name_or_path
+        self.title = "benchmark"
         self.cut = 0
 
     def loglikelihood(
@@ -105,7 +106,7 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm_eval has no types
 
         def work(num_at_once: int) -> list[Any]:
             self.batch_size_per_gpu = num_at_once
-            with progress_bar("benchmark", len(requests), unit) as bar:
+            with progress_bar(self.title, len(requests), unit) as bar:
                 self.cache_hook = _Advance(bar)
                 return ask(requests, disable_tqdm=True)
 
