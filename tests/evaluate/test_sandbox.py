@@ -45,6 +45,8 @@ def test_what_does_not_reach_its_end_fails() -> None:
         "import sys; sys.exit(0)": "SystemExit",
         "raise KeyboardInterrupt": "KeyboardInterrupt",
         "import os; os._exit(0)": "ended before its tests did",
+        "raise type('', (Exception,), {})": "an exception without a name",
+        "import os; os.write(3, b'[' * 4000); os._exit(0)": "ended before its tests did",
         "import faulthandler; faulthandler._read_null()": "ended before its tests did",
         "print('\ud800')": "",
         "assert '\ud800' == '?'": "",  # what is no text reaches the program as a question mark

@@ -77,7 +77,7 @@ def run(program: bytes) -> str:
     try:
         exec(compile(program, "program.py", "exec"), module.__dict__)
     except BaseException as error:  # noqa: BLE001, SystemExit is a failure too
-        return type(error).__name__
+        return type(error).__name__ or "an exception without a name"
     return ""
 
 
