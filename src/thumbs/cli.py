@@ -18,6 +18,7 @@ from thumbs.config import load_config
 from thumbs.errors import ConfigError, ThumbsError
 from thumbs.printing import (
     out_console,
+    print_benchmark,
     print_demo,
     print_import,
     print_json,
@@ -298,16 +299,45 @@ def evaluate(
     reference: Annotated[
         str | None, typer.Option(help="What a model (not a run) was trained from.")
     ] = None,
+    tasks: Annotated[
+        str, typer.Option(help="Of feedback, gsm8k, mmlu, bbh, humaneval: one or more, by commas.")
+    ] = "feedback",
+    task_data: Annotated[
+        Path | None, typer.Option(help="Folder with the benchmarks' files; default: the hub.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Questions of each benchmark; default: all.")
+    ] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Ask through the chat template.")] = False,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="Of the benchmarks' answers; 0: the likeliest.")
+    ] = 0.0,
     json: Json = False,
 ) -> None:
-    """How well the implied reward of a trained policy ranks thumbs it has not seen."""
+    """How well a policy ranks thumbs it has not seen; how much of a benchmark it gets right."""
     from thumbs import pipeline
 
-    result = pipeline.evaluate(model, feedback=feedback, reference=reference)
+    known = ("feedback", *pipeline.BENCHMARKS)
+    names = [_one_of("--tasks", name.strip(), known) for name in tasks.split(",")]
+    settings = pipeline.BenchmarkSettings(task_data, limit, chat, temperature)
+    if settings != pipeline.BenchmarkSettings() and names == ["feedback"]:
+        raise ConfigError(
+            "eval: --task-data, --limit, --chat and --temperature are for benchmarks; name them "
+            f"with --tasks {','.join(pipeline.BENCHMARKS)}"
+        )
+    if (feedback or reference) and "feedback" not in names:
+        raise ConfigError("eval: --feedback and --reference are for --tasks feedback; add it")
+    result = pipeline.evaluate(
+        model, tasks=names, feedback=feedback, reference=reference, benchmarks=settings
+    )
     if json:
         print_json(result)
-    else:
-        print_table(f"{model}: feedback", result["feedback"])
+        return
+    for name, numbers in result.items():
+        if name == "feedback":
+            print_table(f"{model}: feedback", numbers)
+        else:
+            print_benchmark(f"{model}: {name}", numbers)
 
 
 app.command("compare")(cli_compare.compare)

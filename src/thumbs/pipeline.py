@@ -27,6 +27,12 @@ from thumbs.errors import (
     NonFiniteError,
     RunError,
 )
+from thumbs.evaluate.benchmarks import (
+    BENCHMARKS,
+    BenchmarkSettings,
+    chosen_parts,
+    evaluate_benchmarks,
+)
 from thumbs.evaluate.feedback_task import evaluate_feedback, task_numbers
 from thumbs.evaluate.paired_accuracy import paired_accuracy
 from thumbs.execute import execute, finish, machine_facts
@@ -71,6 +77,8 @@ from thumbs.train.ranks import Ranks
 NUM_DEMO_PROBLEMS = 1_000
 
 __all__ = [
+    "BENCHMARKS",
+    "BenchmarkSettings",
     "check",
     "compare",
     "demo",
@@ -207,24 +215,36 @@ def _as_begun(run: RunDir, ranks: Ranks) -> tuple[Config, Prepared, LoadedModel,
 
 
 def evaluate(
-    model: str, *, feedback: Path | None = None, reference: str | None = None
+    model: str,
+    *,
+    tasks: Sequence[str] = ("feedback",),
+    feedback: Path | None = None,
+    reference: str | None = None,
+    benchmarks: BenchmarkSettings | None = None,
 ) -> dict[str, Any]:
-    """`thumbs eval`: how well the implied reward of a policy ranks the thumbs of a file.
+    """`thumbs eval`: how well the implied reward of a policy ranks the thumbs of a file, and how
+    much of the benchmarks it gets right.
 
     model: a run, or a model folder or hub id with `reference`. feedback: default the run's own
     held-out rows.
     """
     subject = model_or_run(model)
-    base = subject.reference(reference)
-    metrics = evaluate_feedback(
-        subject.votes(feedback),
-        subject.config,
-        policy=subject.policy,
-        reference=base,
-        today=subject.today,
-        micro_batch_tokens=tokens_without_gradient(subject.config, pick_device()),
-    )
-    return {"feedback": task_numbers(metrics)}
+    settings = benchmarks or BenchmarkSettings()
+    chosen = [name for name in BENCHMARKS if name in tasks]
+    parts = chosen_parts(chosen, subject.policy, settings) if chosen else {}
+    results: dict[str, Any] = {}
+    if "feedback" in tasks:
+        base = subject.reference(reference)
+        metrics = evaluate_feedback(
+            subject.votes(feedback),
+            subject.config,
+            policy=subject.policy,
+            reference=base,
+            today=subject.today,
+            micro_batch_tokens=tokens_without_gradient(subject.config, pick_device()),
+        )
+        results["feedback"] = task_numbers(metrics)
+    return results | evaluate_benchmarks(parts, subject.policy, settings)
 
 
 def compare(request: CompareRequest) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from thumbs.feedback.check_tables import visible
 
+LEAST_SHOWN = 10  # questions of a part of a benchmark, on average
 out_console = Console(highlight=False)
 
 
@@ -35,6 +36,30 @@ def print_table(title: str, values: Mapping[str, Any]) -> None:
             table.add_row(key, _plain("\n".join(f"{k}: {v}" for k, v in value.items())) or "none")
         else:
             table.add_row(key, "none" if value is None else _plain(str(value)))
+    out_console.print(table)
+
+
+def print_benchmark(title: str, numbers: Mapping[str, Any]) -> None:
+    """The share of right answers with its interval, and that of parts with questions enough."""
+    error = "" if numbers["stderr"] is None else f", standard error {numbers['stderr']:.1%}"
+    shots = f"{numbers['num_fewshot']} worked examples" if numbers["num_fewshot"] else "no examples"
+    rows = {
+        numbers["metric"]: f"{numbers['value']:.1%} of {numbers['n']:,} (95 % interval "
+        f"{numbers['ci_low']:.1%} to {numbers['ci_high']:.1%}{error})",
+        "prompts": f"{shots}, {'with' if numbers['chat'] else 'without'} chat template, "
+        f"{numbers['cut_prompts']:,} cut",
+    }
+    if "flexible_extract" in numbers:
+        rows["last number is right"] = f"{numbers['flexible_extract']:.1%}"
+    if numbers.get("failures"):
+        rows["failures"] = ", ".join(f"{k} {n:,}" for k, n in numbers["failures"].items())
+    parts = numbers.get("parts", {})
+    if numbers["n"] < LEAST_SHOWN * len(parts):
+        parts = {}
+    rows |= {name: f"{part['value']:.1%} of {part['n']:,}" for name, part in parts.items()}
+    table = Table(show_header=False, title=_plain(title), title_justify="left")
+    for key, value in rows.items():
+        table.add_row(key, _plain(value))
     out_console.print(table)
 
 
