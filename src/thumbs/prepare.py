@@ -90,6 +90,7 @@ def prepare(feedback: Path, config: Config, today: date) -> Prepared:
     columns = plan_columns(tokenized.rows)
     needs = loss_needs(config.loss.name)
     _require_trainable(feedback, config, columns, training)
+    _require_evaluable(config, columns, heldout)
     num_rows = len(training)
     if needs.pairs:
         training = _paired(feedback, config, columns, training)
@@ -230,6 +231,22 @@ def _require_trainable(
         )
     labels = set(columns.desirable[list(training)].tolist())
     _require_needs(feedback, config, labels, len(set(columns.prompt[list(training)].tolist())))
+
+
+def _require_evaluable(config: Config, columns: PlanColumns, heldout: Sequence[int]) -> None:
+    """Refuse held-out rows that give no AUC where the best one is to be told by it."""
+    train = config.train
+    labels = set(columns.desirable[list(heldout)].tolist())
+    if not train.takes_best or len(labels) == 2:
+        return
+    key = "keep_best" if train.early_stopping is None else "early_stopping"
+    only = "desirable" if labels == {True} else "undesirable"
+    found = f"the {len(heldout):,} held-out rows are all {only}" if labels else "no row is held out"
+    raise ConfigError(
+        f"train.{key}: is {getattr(train, key)}, but {found}, and the best evaluation is told by "
+        f"an AUC over both labels. Raise data.heldout_fraction, bring more conversations, or leave "
+        f"train.{key} out."
+    )
 
 
 def _require_needs(feedback: Path, config: Config, labels: set[bool], prompts: int) -> None:
