@@ -47,8 +47,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dry_run": ASSEMBLED | {"prepare", "budget"},
     "model_check": ASSEMBLED | {"prepare", "budget"},
     "model_or_run": ASSEMBLED | {"prepare"},
+    "audit_run": ASSEMBLED | {"prepare", "budget", "model_or_run"},
     "pipeline": ASSEMBLED
-    | {"prepare", "budget", "dry_run", "model_check", "model_or_run", "execute"},
+    | {"prepare", "budget", "dry_run", "model_check", "model_or_run", "execute", "audit_run"},
     "printing": {"feedback.check_tables"},
     # Verbs that need no torch go past the pipeline, whose imports load it.
     "refusals": set(),

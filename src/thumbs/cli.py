@@ -17,6 +17,7 @@ from thumbs.config import load_config
 from thumbs.errors import ConfigError, ThumbsError
 from thumbs.printing import (
     out_console,
+    print_audit,
     print_demo,
     print_import,
     print_json,
@@ -305,6 +306,25 @@ def evaluate(
         print_json(result)
     else:
         print_table(f"{model}: feedback", result["feedback"])
+
+
+@app.command()
+def audit(
+    run: Annotated[Path, typer.Argument(help="A finished run.")],
+    out: Annotated[
+        Path | None, typer.Option(help="File for the flagged rows: .jsonl or .csv.")
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="The most rows to show and write.")] = None,
+    json: Json = False,
+) -> None:
+    """Rows the run disbelieves: likely wrong labels, to label again or to leave out."""
+    from thumbs import pipeline
+
+    result = pipeline.audit(run, out, top)
+    if json:
+        print_json(result)
+    else:
+        print_audit(str(run), result)
 
 
 @app.command()

@@ -44,7 +44,8 @@ class DataConfig(Stage):
     """Losses of pairs: every desirable with every undesirable answer to its prompt, or one pair per
     prompt, drawn from the seed."""
     exclude: str | None = None
-    """A file with one record id per line; these records are left out, and counted."""
+    """A file with one record id per line, or one that `thumbs audit --out` wrote (.jsonl, .csv);
+    these records are left out, and counted."""
 
 
 class Z0Config(Stage):

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from thumbs.audit_run import audit_run
 from thumbs.budget import micro_batch_tokens, tokens_without_gradient
 from thumbs.config import Config, dump_config, load_config, with_whole_paths
 from thumbs.data.rows import StoredRows
@@ -70,6 +71,7 @@ from thumbs.train.ranks import Ranks
 NUM_DEMO_PROBLEMS = 1_000
 
 __all__ = [
+    "audit",
     "check",
     "demo",
     "evaluate",
@@ -222,6 +224,11 @@ def evaluate(
         micro_batch_tokens=tokens_without_gradient(subject.config, pick_device()),
     )
     return {"feedback": task_numbers(metrics)}
+
+
+def audit(run: Path, out: Path | None = None, top: int | None = None) -> dict[str, Any]:
+    """`thumbs audit`: rows whose implied reward contradicts their label; `out` gets them."""
+    return audit_run(run, out, top)
 
 
 def report(runs: Sequence[Path], out: Path | None = None) -> Path:

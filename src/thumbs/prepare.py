@@ -34,6 +34,7 @@ from thumbs.errors import ConfigError, FeedbackError
 from thumbs.evaluate.score import plan_evaluation
 from thumbs.feedback.balance import auto_weights
 from thumbs.feedback.control import with_control
+from thumbs.feedback.exclusion import excluded_ids
 from thumbs.feedback.file import read_feedback
 from thumbs.feedback.record import Feedback
 from thumbs.feedback.split import split_heldout
@@ -155,7 +156,8 @@ def _tokenized(
 
     The rows of an earlier run are taken where nothing they depend on has changed.
     """
-    left_out = _left_out(config.data.exclude)
+    exclude = config.data.exclude
+    left_out = excluded_ids(Path(exclude)) if exclude else set()
     setting = _setting(config, today, tokenizer)
     sha256 = sha256_file(feedback) if feedback.is_file() else ""  # what is no file is refused below
     control = _control(config)
@@ -186,16 +188,6 @@ def _control(config: Config) -> str:
     if not loss_needs(config.loss.name).control:
         return ""
     return f"held out: {config.train.seed} {config.data.heldout_fraction}"
-
-
-def _left_out(exclude: str | None) -> set[str]:
-    try:
-        return set(Path(exclude).read_text(encoding="utf-8").split()) if exclude else set()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"data.exclude: {exclude}: cannot be read ({error}). Name a text file with one record "
-            "id per line, or set data.exclude=null."
-        ) from None
 
 
 def tokenize_records(records: list[Feedback], config: Config, today: date) -> TokenizedRows:

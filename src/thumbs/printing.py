@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from thumbs.feedback.check_tables import visible
+from thumbs.feedback.check_tables import plain, visible
+
+AUDIT_WIDTH = 60  # signs of a text in the table of an audit
 
 out_console = Console(highlight=False)
 
@@ -109,6 +111,34 @@ def print_training(result: Mapping[str, Any]) -> None:
             markup=False,
         )
     out_console.print(f"model  {result['model']}\nreport {result['report']}", markup=False)
+
+
+def print_audit(title: str, result: Mapping[str, Any]) -> None:
+    """The worst rows, how many were flagged of which part, and what to do with the file."""
+    if result["top"]:
+        table = Table("id", "label", "reward", "weight", "of", "prompt", "completion")
+        for row in result["top"]:
+            texts = (plain(row[key], AUDIT_WIDTH) for key in ("prompt", "completion"))
+            label = "up" if row["label"] else "down"
+            cells = (plain(row["id"], AUDIT_WIDTH), label, f"{row['reward']:+.3f}")
+            weight = f"{row['gradient_weight']:.2f}"
+            table.add_row(*map(escape, (*cells, weight, row["split"], *texts)))
+        out_console.print(table)
+    parts = ", ".join(
+        f"{part['flagged']:,} of {part['rows']:,} {name}" for name, part in result["splits"].items()
+    )
+    out_console.print(
+        f"{title}: {result['flagged']:,} of {result['rows']:,} rows flagged ({parts}): their "
+        "reward is that of the other label",
+        markup=False,
+    )
+    if result["out"] is not None:
+        out_console.print(
+            f"{result['out']}: {result['written']:,} rows. Correct the labels, or leave them out "
+            f"of the next run: --set data.exclude={result['out']}",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def print_demo(result: Mapping[str, Any]) -> None:
