@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install install-dev demo test lint bench theory x10 profile label-blocks scale scale-import memory faults fuzz fuzz-import lora-demo docs clean
+.PHONY: install install-dev demo test lint bench theory x10 audit-auc profile label-blocks scale scale-import memory faults fuzz fuzz-import lora-demo docs clean
 
 install: $(VENV)/installed
 
@@ -74,6 +74,10 @@ theory: install
 # Estimators of z0 beside the sampled KL, five seeds; writes experiments/results/. FAST=1: a smoke check.
 x10: install
 	$(BIN)/python -m experiments.z0_estimators
+
+# Wrong labels that an audit finds, five seeds; writes experiments/results/.
+audit-auc: install
+	$(BIN)/python -m experiments.audit_auc
 
 # Adapters against whole weights on the demo, three seeds; writes benchmarks/results/.
 lora-demo: install

@@ -15,6 +15,7 @@ from thumbs.data.rows import texts_of
 from thumbs.errors import RunError
 from thumbs.evaluate.audit import Audit, audit_rows, log_ratios_of_rows
 from thumbs.evaluate.audit_file import Suspect, require_audit_name, transcript, write_suspects
+from thumbs.evaluate.intervals import Floats
 from thumbs.feedback.file import read_feedback
 from thumbs.feedback.record import Feedback
 from thumbs.files import require_writable_file, sha256_file
@@ -44,16 +45,7 @@ def audit_run(path: Path, out: Path | None, top: int | None) -> dict[str, Any]:
     feedback = _require_auditable(subject, run)
     if out is not None:
         _require_free(out, subject, feedback)
-    prepared = prepare(feedback, _with_own_tokenizer(subject.config, run), subject.today)
-    reference = read_frozen_reference(run.reference, prepared.planned)
-    device = pick_device()
-    policy = load_model(subject.policy, device=device)
-    log_ratio = log_ratios_of_rows(
-        build_scorer(policy.model, dtype=subject.config.model.dtype),
-        prepared.rows,
-        reference,
-        Budget(tokens_without_gradient(subject.config, device), "tokens of a forward"),
-    )
+    prepared, log_ratio = rows_of_run(subject, run, feedback)
     z0 = _z0(read_json(run.summary))
     labels = prepared.rows.desirable
     found = audit_rows(log_ratio, labels, beta=subject.config.loss.beta, z0=z0)
@@ -69,6 +61,18 @@ def audit_run(path: Path, out: Path | None, top: int | None) -> dict[str, Any]:
         "written": 0 if out is None else len(suspects),
         "top": [_shown(suspect) for suspect in suspects[: top or SHOWN]],
     }
+
+
+def rows_of_run(subject: ModelOrRun, run: RunDir, feedback: Path) -> tuple[Prepared, Floats]:
+    """The rows of the run and their log-ratio (nats) under what it trained."""
+    prepared = prepare(feedback, _with_own_tokenizer(subject.config, run), subject.today)
+    reference = read_frozen_reference(run.reference, prepared.planned)
+    device = pick_device()
+    policy = load_model(subject.policy, device=device)
+    scorer = build_scorer(policy.model, dtype=subject.config.model.dtype)
+    tokens = tokens_without_gradient(subject.config, device)
+    budget = Budget(tokens, "tokens of a forward")
+    return prepared, log_ratios_of_rows(scorer, prepared.rows, reference, budget)
 
 
 def _require_finished(subject: ModelOrRun) -> RunDir:

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from thumbs.feedback.check_tables import plain, visible
 
@@ -116,11 +116,12 @@ def print_training(result: Mapping[str, Any]) -> None:
 def print_audit(title: str, result: Mapping[str, Any]) -> None:
     """The worst rows, how many were flagged of which part, and what to do with the file."""
     if result["top"]:
-        table = Table("id", "label", "reward", "weight", "of", "prompt", "completion")
+        ids = Column("id", overflow="fold")
+        table = Table(ids, "label", "reward", "weight", "of", "prompt", "completion")
         for row in result["top"]:
             texts = (plain(row[key], AUDIT_WIDTH) for key in ("prompt", "completion"))
             label = "up" if row["label"] else "down"
-            cells = (plain(row["id"], AUDIT_WIDTH), label, f"{row['reward']:+.3f}")
+            cells = (plain(row["id"]), label, f"{row['reward']:+.3f}")
             weight = f"{row['gradient_weight']:.2f}"
             table.add_row(*map(escape, (*cells, weight, row["split"], *texts)))
         out_console.print(table)
@@ -128,11 +129,12 @@ def print_audit(title: str, result: Mapping[str, Any]) -> None:
         f"{part['flagged']:,} of {part['rows']:,} {name}" for name, part in result["splits"].items()
     )
     out_console.print(
-        f"{title}: {result['flagged']:,} of {result['rows']:,} rows flagged ({parts}): their "
-        "reward is that of the other label",
+        f"{title}: {result['flagged']:,} of {result['rows']:,} rows have the reward of the other "
+        f"label ({parts})",
         markup=False,
+        soft_wrap=True,
     )
-    if result["out"] is not None:
+    if result["written"]:
         out_console.print(
             f"{result['out']}: {result['written']:,} rows. Correct the labels, or leave them out "
             f"of the next run: --set data.exclude={result['out']}",

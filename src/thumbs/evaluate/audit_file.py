@@ -5,7 +5,7 @@ or .csv, to look at the labels in a spreadsheet. `data.exclude` takes either.
 """
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import orjson
 
 from thumbs.errors import OutputError
 from thumbs.evaluate.audit import Finding
-from thumbs.feedback.record import KEYS, Feedback, Text
+from thumbs.feedback.record import ABSENT_JSON, JSON_KEYS, KEYS, Feedback, Text
 from thumbs.feedback.spreadsheet import cell
 from thumbs.files import written_aside
 
@@ -60,7 +60,7 @@ def require_audit_name(path: Path) -> None:
         )
 
 
-def write_suspects(path: Path, suspects: Iterable[Suspect]) -> None:
+def write_suspects(path: Path, suspects: Sequence[Suspect]) -> None:
     """Write the file, whole or not at all.
 
     Raises:
@@ -80,15 +80,18 @@ def transcript(side: Text) -> str:
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in side)
 
 
-def _write_lines(path: Path, suspects: Iterable[Suspect]) -> None:
+def _write_lines(path: Path, suspects: Sequence[Suspect]) -> None:
+    absent = {
+        key for key in JSON_KEYS if all(getattr(s.record, key) == ABSENT_JSON for s in suspects)
+    }
     with path.open("wb") as file:
         for suspect in suspects:
-            record = {key: getattr(suspect.record, key) for key in KEYS}
+            record = {key: getattr(suspect.record, key) for key in KEYS if key not in absent}
             first = {key: record.pop(key) for key in ("id", "label")}
             file.write(orjson.dumps(first | suspect.judged() | record) + b"\n")
 
 
-def _write_table(path: Path, suspects: Iterable[Suspect]) -> None:
+def _write_table(path: Path, suspects: Sequence[Suspect]) -> None:
     # The byte order mark tells spreadsheets that the file is UTF-8.
     with path.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -101,7 +104,7 @@ def _write_table(path: Path, suspects: Iterable[Suspect]) -> None:
             writer.writerow({**texts, **sides, **label, **suspect.judged()})
 
 
-WRITERS: dict[str, Callable[[Path, Iterable[Suspect]], None]] = {
+WRITERS: dict[str, Callable[[Path, Sequence[Suspect]], None]] = {
     ".jsonl": _write_lines,
     ".csv": _write_table,
 }
