@@ -134,10 +134,13 @@ def print_audit(title: str, result: Mapping[str, Any]) -> None:
         markup=False,
         soft_wrap=True,
     )
-    if result["written"]:
+    if result["out"] is not None:
+        advice = (
+            " Correct the labels, or leave them out of the next run: "
+            f"--set data.exclude={result['out']}"
+        )
         out_console.print(
-            f"{result['out']}: {result['written']:,} rows. Correct the labels, or leave them out "
-            f"of the next run: --set data.exclude={result['out']}",
+            f"{result['out']}: {result['written']:,} rows.{advice if result['written'] else ''}",
             markup=False,
             soft_wrap=True,
         )

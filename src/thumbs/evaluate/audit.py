@@ -21,10 +21,11 @@ from thumbs.scoring.backoff import Budget
 from thumbs.scoring.forward import Scorer
 from thumbs.scoring.reference import ReferenceValues
 
-# A row is flagged where its reward is this many times as likely among rows of the other label.
-# With 20 % of the labels flipped on the demo's task, 3 found 61 % of them (87 % of the flagged were
-# flipped), 2 found 83 % (83 %), 1 found 89 % (78 %). Of rewards without any relation to the labels,
-# 2 flags 1 row in 1,000 (2,788 rows) to 3 in 100 (50 rows).
+# A row is flagged where its reward is this many times as likely among rows of the other label. On
+# the demo's task with a fifth of the labels flipped that finds 82 % of them, and 86 % of what it
+# flags is flipped (experiments/results/audit_auc.md). At seed 0 a ratio of 3 found 61 % (87 %
+# flipped), of 1 89 % (78 %). Of rewards without any relation to the labels, 2 flags 1 row in 1,000
+# (2,788 rows) to 3 in 100 (50 rows).
 FLAGGED_FROM = 2.0
 ROWS_AT_ONCE = 1024  # between two moves of the progress bar
 
