@@ -10,8 +10,10 @@ import pytest
 import torch
 from rich.console import Console
 from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
 
 from thumbs import pipeline, printing
+from thumbs.cli import app
 from thumbs.config import load_config
 from thumbs.errors import OutputError, RunError
 from thumbs.feedback.file import read_feedback, write_feedback
@@ -136,6 +138,21 @@ def test_people_see_the_rows_and_what_to_do_with_the_file(
     assert "run: 6 of 60 rows have the reward of the other label (" in text
     assert f"{out}: 1 rows. Correct the labels, or leave them out" in text
     assert f"--set data.exclude={out}" in text
+
+
+def test_the_command_prints_one_object_for_programs(folder: Path) -> None:
+    done = CliRunner().invoke(app, ["audit", str(folder / "run"), "--json", "--top", "1"])
+    found = orjson.loads(done.stdout)
+    assert (found["rows"], found["flagged"], len(found["top"])) == (60, 6, 1)
+    assert found == pipeline.audit(folder / "run", None, 1)
+
+
+@pytest.mark.parametrize("summary", ["[]", '{"heldout": {"after": {"z0": "x"}}}', '{"z0": true}'])
+def test_a_damaged_summary_is_told(folder: Path, tmp_path: Path, summary: str) -> None:
+    run = Path(shutil.copytree(folder / "run", tmp_path / "run"))
+    (run / "summary.json").write_text(summary)
+    with pytest.raises(RunError, match=r"summary\.json: z0 must be a number, but is "):
+        pipeline.audit(run)
 
 
 # ---- losses and ways of training

@@ -5,14 +5,15 @@ table and a file. The reference is not loaded: the run holds its values. Every r
 those trained on and those held out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from thumbs.budget import tokens_without_gradient
 from thumbs.config import Config
 from thumbs.data.rows import texts_of
-from thumbs.errors import RunError
+from thumbs.errors import RunError, shown
 from thumbs.evaluate.audit import Audit, audit_rows, log_ratios_of_rows
 from thumbs.evaluate.audit_file import Suspect, require_audit_name, transcript, write_suspects
 from thumbs.evaluate.intervals import Floats
@@ -23,7 +24,7 @@ from thumbs.loss_table import loss_needs
 from thumbs.model_or_run import ModelOrRun, model_or_run
 from thumbs.models.load import load_model, pick_device
 from thumbs.prepare import Prepared, prepare
-from thumbs.runs.rundir import RunDir, read_described, read_json
+from thumbs.runs.rundir import RunDir, open_run, read_described, read_json
 from thumbs.scoring.backoff import Budget
 from thumbs.scoring.forward import build_scorer
 from thumbs.scoring.reference import read_frozen_reference
@@ -46,7 +47,7 @@ def audit_run(path: Path, out: Path | None, top: int | None) -> dict[str, Any]:
     if out is not None:
         _require_free(out, subject, feedback)
     prepared, log_ratio = rows_of_run(subject, run, feedback)
-    z0 = _z0(read_json(run.summary))
+    z0 = _z0(run)
     labels = prepared.rows.desirable
     found = audit_rows(log_ratio, labels, beta=subject.config.loss.beta, z0=z0)
     splits = _splits(prepared)
@@ -76,15 +77,18 @@ def rows_of_run(subject: ModelOrRun, run: RunDir, feedback: Path) -> tuple[Prepa
 
 
 def _require_finished(subject: ModelOrRun) -> RunDir:
+    if subject.run is None and not Path(subject.name).is_dir():
+        open_run(Path(subject.name))
     if subject.run is None:
         raise RunError(
             f"{subject.name}: is a model, not a run. An audit needs the rows a policy was trained "
             "on and the reference's log-probs of them: give a folder that thumbs train --out made."
         )
     if not subject.run.summary.is_file():
+        command = shlex.join(["thumbs", "train", "--resume", subject.name])
         raise RunError(
             f"{subject.name}: has not finished, so there is no trained model to ask. Go on with: "
-            f"thumbs train --resume {subject.name}"
+            f"{command}"
         )
     return subject.run
 
@@ -128,10 +132,21 @@ def _with_own_tokenizer(config: Config, run: RunDir) -> Config:
     return config.model_copy(update={"model": model})
 
 
-def _z0(summary: Mapping[str, Any]) -> float:
-    """Of the trained policy on held-out rows; without those that of the last step, nats."""
-    after = summary["heldout"]["after"]
-    return float((after or summary)["z0"] or 0.0)
+def _z0(run: RunDir) -> float:
+    """Of the trained policy on held-out rows; without those that of the last step, nats.
+
+    Raises:
+        RunError: RUN/summary.json does not say.
+    """
+    value = summary = read_json(run.summary)
+    heldout = summary.get("heldout") if isinstance(summary, dict) else None
+    if isinstance(heldout, dict):
+        after = heldout.get("after")
+        value = (after if isinstance(after, dict) else summary).get("z0")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not is_number:
+        raise RunError(f"{run.summary}: z0 must be a number, but is {shown(value)}; restore it")
+    return float(value or 0.0)
 
 
 def _splits(prepared: Prepared) -> list[str]:
