@@ -140,6 +140,26 @@ def test_with_keep_best_the_model_is_that_of_the_best_evaluation(folder: Path) -
     assert lines(run) == lines(folder / "plain")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["model.lora.r=4", "train.learning_rate=1e-1"],
+        ["model.lora.r=4", "model.lora.merge=true", "train.learning_rate=1e-1"],
+        ["loss.name=ppo_offline"],
+    ],
+    ids=["adapters", "merged adapters", "value head"],
+)
+def test_the_best_is_kept_of_whatever_is_trained(
+    folder: Path, tmp_path: Path, changes: list[str]
+) -> None:
+    begin(folder, str(tmp_path / "run"), EARLY, *changes)
+    summary = read_json(tmp_path / "run" / "summary.json")
+    aucs = [line["auc"] for line in lines(tmp_path / "run")]
+    best = best_of(aucs)
+    assert summary["model_step"] == best < summary["steps"]
+    assert summary["heldout"]["after"]["auc"] == aucs[best - 1] != aucs[-1]
+
+
 def test_patience_ends_the_run_and_the_model_is_the_best(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
