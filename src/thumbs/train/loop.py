@@ -34,6 +34,7 @@ from thumbs.train.optim import (
     restore_optimizer,
     set_learning_rate,
 )
+from thumbs.train.ranks import Ranks
 from thumbs.train.reference_sync import SyncedReference
 from thumbs.train.scored_pairs import TrainingData
 from thumbs.train.step import StepResult, StepSettings, train_step
@@ -78,9 +79,8 @@ def train(
 ) -> Progress:
     """Train `scorer.model` on every batch (or `config.max_steps` of them), on every rank alike.
 
-    `evaluate(step)` is called every `config.eval_every` steps and after the last; where
-    `config.takes_best`, the weights in the end are those of the best. `origin` goes into
-    checkpoints.
+    `evaluate(step)` is called every `config.eval_every` steps and after the last; in the end the
+    weights are those of the best where `config.takes_best`. `origin` goes into checkpoints.
     `budget`: tokens of one forward; a step that runs out of memory is done again with half.
     `z0_check_every`: see `adaptive_z0`; None estimates z0 on every step. `sync_every`: see
     `reference_sync`; None keeps the reference.
@@ -94,27 +94,14 @@ def train(
     schedule = schedule[: config.max_steps]
     optimizer = build_optimizer(scorer.model, config)
     is_first = settings.ranks.rank == 0  # which alone writes
-    synced = None
-    if sync_every is not None:
-        batches = [batch for _, batch in schedule]
-        synced = SyncedReference(batches, data.rows, data.reference, sync_every)
-        data = replace(data, reference=synced)
+    data, synced = _with_syncs(schedule, data, sync_every)
     progress = Progress() if resume is None else _restore(scorer, optimizer, synced, resume)
     if is_first:
-        keep_metrics_until(run.metrics, progress.step)
-        if run.heldout.is_file():
-            keep_metrics_until(run.heldout, progress.standing.evaluated)
-    look = functools.partial(
-        evaluate_if_due,
-        num_steps=len(schedule),
-        evaluate=evaluate,
-        config=config,
-        run=run,
-        ranks=settings.ranks,
-    )
+        _keep_lines(run, progress)
     scorer.model.train(config.gradient_checkpointing)  # dropout is 0 either way
+    look = functools.partial(_look, progress, len(schedule), evaluate, config, run, settings.ranks)
     if progress.step:  # a stop may have come before an evaluation that was due
-        progress.standing = look(progress.standing, progress.step)
+        look()
     with (
         stopping_after("this step") as stop,
         progress_bar("train", len(schedule), "steps") as bar,
@@ -123,7 +110,6 @@ def train(
         saved_at = time.monotonic()
         for step in range(progress.step, len(schedule)):
             if progress.standing.ends(config.early_stopping):
-                console.print(_ended(progress, len(schedule)), soft_wrap=True)
                 break
             epoch, batch = schedule[step]
             started = time.perf_counter()
@@ -131,12 +117,9 @@ def train(
             set_learning_rate(optimizer, rate)
             if synced is not None:
                 synced.before(step, scorer, budget)
-            take = functools.partial(
-                train_step, scorer, optimizer, step=step, shift=progress.shift.value, stop=stop
-            )
-            fitting = functools.partial(
-                _step_that_fits, take, data=data, settings=settings, budget=budget, step=step
-            )
+            take = functools.partial(train_step, scorer, optimizer, step=step, stop=stop)
+            take = functools.partial(take, shift=progress.shift.value)
+            fitting = functools.partial(_step_that_fits, take, data, settings, budget, step)
             result, progress.z0 = step_adaptively(fitting, batch, progress.z0, z0_check_every)
             seconds = time.perf_counter() - started
             timing = {"epoch": epoch, "learning_rate": rate, "seconds": seconds}
@@ -148,18 +131,49 @@ def train(
             # Asked once: a signal may come while the checkpoint is saved. Ranks stop together.
             stopping = stop.came if settings.ranks.count == 1 else result.stopping
             if not (tripped or stopping):  # else the evaluation is for the run that goes on
-                progress.standing = look(progress.standing, progress.step)
-            due = tripped or _is_due(progress, schedule, config, saved_at)
-            if is_first and (due or stopping):
+                look()
+            if is_first and (stopping or tripped or _is_due(progress, schedule, config, saved_at)):
                 origin = with_micro_batch_tokens(origin, budget.tokens)
                 _save(scorer, optimizer, synced, progress, run, config, origin)
                 saved_at = time.monotonic()
             if stopping or tripped:
                 raise Interrupted(_stopped(progress.step, len(schedule), tripped))
     if config.takes_best and is_first:
-        _take_best(scorer, progress, run)
+        _take_best(scorer, progress, run, len(schedule))
     scorer.model.eval()
     return progress
+
+
+def _with_syncs(
+    schedule: Sequence[tuple[int, Batch]], data: TrainingData, every: int | None
+) -> tuple[TrainingData, SyncedReference | None]:
+    """The data with a reference that follows the policy, where it does."""
+    if every is None:
+        return data, None
+    batches = [batch for _, batch in schedule]
+    synced = SyncedReference(batches, data.rows, data.reference, every)
+    return replace(data, reference=synced), synced
+
+
+def _keep_lines(run: RunDir, progress: Progress) -> None:
+    """Keep the lines that the progress knows; the others are written again."""
+    keep_metrics_until(run.metrics, progress.step)
+    if run.heldout.is_file():
+        keep_metrics_until(run.heldout, progress.standing.evaluated)
+
+
+def _look(
+    progress: Progress,
+    num_steps: int,
+    evaluate: Evaluate | None,
+    config: TrainConfig,
+    run: RunDir,
+    ranks: Ranks,
+) -> None:
+    """Take an evaluation into `progress` where one is due."""
+    progress.standing = evaluate_if_due(
+        progress.standing, progress.step, num_steps, evaluate, config, run, ranks
+    )
 
 
 def _watch(progress: Progress, guard: str) -> bool:
@@ -175,13 +189,6 @@ def _watch(progress: Progress, guard: str) -> bool:
 
 def _stopped(step: int, num_steps: int, tripped: bool) -> str:
     return f"stopped after step {step} of {num_steps}" + (f": {BOTH_FALL}" if tripped else "")
-
-
-def _ended(progress: Progress, num_steps: int) -> str:
-    return (
-        f"ended early, after step {progress.step} of {num_steps}: {progress.standing.since_best} "
-        "evaluations in a row without a better held-out AUC"
-    )
 
 
 def _is_due(
@@ -201,14 +208,20 @@ def _is_due(
     return time.monotonic() - saved_at >= SAVE_SECONDS
 
 
-def _take_best(scorer: Scorer, progress: Progress, run: RunDir) -> None:
-    """Put the weights of the best evaluation into the model."""
+def _take_best(scorer: Scorer, progress: Progress, run: RunDir, num_steps: int) -> None:
+    """Put the weights of the best evaluation into the model; say so, and of an early end why."""
     best, auc = progress.standing.best_step, progress.standing.best_auc
-    if not best:
-        return
+    assert auc is not None, "there was an evaluation, of rows of both labels"
+    if progress.step < num_steps:
+        console.print(
+            f"ended early, after step {progress.step} of {num_steps}: "
+            f"{progress.standing.since_best} evaluations in a row without a better held-out AUC",
+            soft_wrap=True,
+        )
     console.print(
         f"the model is that of step {best} of {progress.step}, whose held-out AUC was best: "
-        f"{auc:.4f}"
+        f"{auc:.4f}",
+        soft_wrap=True,
     )
     if best < progress.step:
         _put_weights(scorer, load_step(run.checkpoints, best))
@@ -216,11 +229,11 @@ def _take_best(scorer: Scorer, progress: Progress, run: RunDir) -> None:
 
 def _step_that_fits(
     take: Callable[..., StepResult],
-    batch: Batch,
     data: TrainingData,
     settings: StepSettings,
     budget: Budget,
     step: int,
+    batch: Batch,
 ) -> StepResult:
     """The step, from its beginning with the same random numbers each time memory runs out."""
     rows = data.rows
