@@ -7,8 +7,9 @@ the exports in tests/fixtures and benchmarks/corpus. A tool's export is written 
 imported; that must end in a feedback file or in one line of FeedbackError, and leave nothing half
 written. Before the tools, the harness must find a bug planted in one of them: else it finds none.
 
-Results: executions, coverage reached, crashes; results/fuzz_import.json and .md. An input that
-broke something is kept in benchmarks/corpus/crashes.
+Results: executions, coverage reached, crashes; results/fuzz_import.json and .md. The inputs that
+reach the most are kept in benchmarks/corpus/TOOL.zip, where the next run begins and which
+tests/feedback/test_fuzz_corpus.py reads again; one that broke something in corpus/crashes.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from benchmarks.measured import ROOT, machine, setting_lines, versions, write_re
 
 FIXTURES, CORPUS = ROOT / "tests" / "fixtures", ROOT / "benchmarks" / "corpus"
 LONGEST = 1 << 14  # bytes of an input
+KEPT_LONGEST, KEPT_MOST = 4_000, 32  # bytes and number of the inputs kept of a tool
 INPUT_SECONDS = 10  # one input that takes longer hangs
 PLANTED = "planted"
 STATUS = re.compile(r"#(\d+)\s.*cov: (\d+) ft: (\d+)")
@@ -63,8 +66,8 @@ def run_tool(tool: str, seconds: int, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder) / "corpus"
         work.mkdir()
-        for number, path in enumerate(seeds_of(tool)):
-            (work / f"seed-{number}").write_bytes(path.read_bytes()[:LONGEST])
+        for number, content in enumerate(seeds_of(tool)):
+            (work / f"seed-{number}").write_bytes(content[:LONGEST])
         limits = [f"-max_total_time={seconds}", f"-timeout={INPUT_SECONDS}", f"-seed={seed}"]
         limits += [f"-max_len={LONGEST}", f"-artifact_prefix={folder}/", "-print_final_stats=1"]
         command = [sys.executable, "-m", "benchmarks.fuzz_import", "--tool", tool, *limits]
@@ -80,6 +83,8 @@ def run_tool(tool: str, seconds: int, seed: int) -> dict[str, Any]:
                 iter(re.findall(r"=== Uncaught Python exception: ===\n(.*)", text)), text[-300:]
             )
             keep_crash(tool, Path(folder))
+        elif tool != PLANTED:
+            keep_corpus(tool, work)
     row = {
         "tool": tool,
         "seconds": seconds,
@@ -103,21 +108,45 @@ def keep_crash(tool: str, folder: Path) -> None:
             kept.write_bytes(path.read_bytes())
 
 
-def seeds_of(tool: str) -> list[Path]:
-    """Exports of the tool: those it recognises among the fixtures."""
+def keep_corpus(tool: str, work: Path) -> None:
+    """Keep some of those inputs that together reach what all of them reach."""
+    merged = work.with_name("merged")
+    merged.mkdir()
+    command = [sys.executable, "-m", "benchmarks.fuzz_import", "--tool", tool, "-merge=1"]
+    subprocess.run([*command, str(merged), str(work)], cwd=ROOT, capture_output=True, check=False)
+    inputs = sorted(p.read_bytes() for p in merged.iterdir() if p.stat().st_size <= KEPT_LONGEST)
+    chosen = inputs[:: max(1, -(-len(inputs) // KEPT_MOST))]
+    if chosen:
+        CORPUS.mkdir(exist_ok=True)
+        with zipfile.ZipFile(CORPUS / f"{tool}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for number, content in enumerate(chosen):
+                archive.writestr(zipfile.ZipInfo(f"{number:03}"), content, zipfile.ZIP_DEFLATED)
+
+
+def kept_inputs(tool: str) -> list[bytes]:
+    """The inputs of earlier runs, and those that broke something."""
+    found = [p.read_bytes() for p in sorted((CORPUS / "crashes").glob(f"{tool}-*"))]
+    packed = CORPUS / f"{tool}.zip"
+    if packed.is_file():
+        with zipfile.ZipFile(packed) as archive:
+            found += [archive.read(name) for name in archive.namelist()]
+    return found
+
+
+def seeds_of(tool: str) -> list[bytes]:
+    """What to grow inputs from: kept ones, and exports of the tool among the fixtures."""
     from thumbs.errors import FeedbackError
     from thumbs.feedback.entries import first_entry
     from thumbs.feedback.tools import SOURCES
 
     name = "streamlit" if tool == PLANTED else tool
-    own = CORPUS / name
-    found = sorted(own.iterdir()) if own.is_dir() else []
+    found = kept_inputs(name)
     for path in sorted(FIXTURES.rglob("*")):
         if path.is_dir() or path.suffix == ".jinja":
             continue
         try:
             if SOURCES[name].detect(first_entry(path)) or name == "generic":
-                found.append(path)
+                found.append(path.read_bytes())
         except (FeedbackError, UnicodeError):
             continue
     return found

@@ -144,7 +144,9 @@ def test_a_trained_adapter_is_trained_on_with_itself_as_reference(
     trained(feedback, model, tmp_path / "first", "model.lora.r=4", "train.epochs=2")
     adapter = tmp_path / "first" / "model"
     result = trained(feedback, model, tmp_path / "second", f"model.adapter={adapter}")
-    assert read_metrics(tmp_path / "second" / "metrics.jsonl")[0]["z0_raw"] == 0.0
+    assert read_metrics(tmp_path / "second" / "metrics.jsonl")[0]["z0_raw"] == pytest.approx(
+        0.0, abs=1e-5
+    )
     described = read_json(tmp_path / "second" / "data.json")
     first = read_json(tmp_path / "first" / "data.json")
     assert described["reference"]["weight_sha256"] != first["reference"]["weight_sha256"]
@@ -164,7 +166,9 @@ def test_cached_values_of_an_adapter_scaled_otherwise_are_no_use(
                 json.dumps(settings | {"lora_alpha": alpha})
             )
         trained(feedback, model, tmp_path / name, f"model.adapter={adapter}")
-        assert read_metrics(tmp_path / name / "metrics.jsonl")[0]["z0_raw"] == 0.0
+        assert read_metrics(tmp_path / name / "metrics.jsonl")[0]["z0_raw"] == pytest.approx(
+            0.0, abs=1e-5
+        )
 
 
 def test_an_adapter_in_place_of_a_model_is_refused_with_the_way_to_train_it_on(
@@ -219,6 +223,11 @@ def test_the_learning_rate_of_adapters_is_ten_times_that_of_weights() -> None:
         (["model.lora.r=8", "model.adapter=x"], "exclude each other"),
         (["model.quantization=nf4"], r"without adapters.*model\.lora=\{\}"),
         (["model.lora.merge=true", "model.quantization=int8"], "exclude each other"),
+        (["model.lora.init=pissa", "model.quantization=nf4"], "init=pissa changes the weights"),
+        (
+            ["model.lora.r=8", "model.quantization=nf4", "model.dtype=float64"],
+            "leave the dtype out",
+        ),
         (["model.lora.init=zeros"], "pissa"),
         (["model.lora.rank=8"], r"model\.lora\.rank.*is 'model\.lora\.r'"),
     ],

@@ -148,6 +148,13 @@ def test_a_library_that_tells_the_reason_in_its_text_only_is_understood(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_in_the_place_of_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()
+    with pytest.raises(OutputError, match=r"file: cannot be written, something else .*directory"):
+        write_bytes(tmp_path / "file", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_other_mistakes_while_writing_stay_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), written_aside(tmp_path / "file"):
         (tmp_path / "absent").read_text()

@@ -104,6 +104,18 @@ def flip_a_byte(file: Path) -> None:
 # ---- what may differ, and what may not
 
 
+def test_a_run_whose_settings_are_lost_says_so(stopped: Path) -> None:
+    (stopped / "config.yaml").write_text("")
+    with pytest.raises(RunError, match=r"config\.yaml: names no model .*Restore"):
+        pipeline.resume_training(stopped)
+
+
+def test_a_run_whose_description_is_lost_says_what_is_left(stopped: Path) -> None:
+    (stopped / "data.json").unlink()
+    with pytest.raises(RunError, match=r"data\.json: is missing.*stay in model/ and checkpoints/"):
+        pipeline.resume_training(stopped)
+
+
 def test_pitfall_22_a_stopped_run_ends_in_the_bytes_of_an_unbroken_one(
     folder: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ from thumbs.loss_table import LOSS_TABLE, loss_needs
 from thumbs.yaml_text import UNREADABLE, parse_yaml, read_yaml
 
 LORA_LEARNING_RATE = 5e-5
+FROM_WEIGHTS = ("pissa", "olora")  # starts of adapters that change the weights too
 OWN_CONSTANTS = (
     *("label_smoothing", "margin", "nll_weight", "clip_low", "clip_high", "value_weight"),
     "sync_every",
@@ -257,6 +258,11 @@ def _adapter_contradictions(config: Config) -> Iterator[str]:
             f"model.quantization is {model.quantization!r} without adapters, but quantized "
             "weights cannot be trained; set model.lora={} too"
         )
+    if model.quantization is not None and model.dtype == "float64":
+        yield "model.dtype=float64 and model.quantization exclude each other; leave the dtype out"
+    init = model.lora.init if model.lora is not None else ""
+    if model.quantization is not None and init.startswith(FROM_WEIGHTS):
+        yield f"model.lora.init={init} changes the weights, but model.quantization freezes them"
     if model.quantization is not None and model.lora is not None and model.lora.merge:
         yield (
             "model.lora.merge and model.quantization exclude each other: a merge would round the "

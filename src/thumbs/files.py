@@ -15,6 +15,7 @@ from pathlib import Path
 
 from thumbs.errors import OutputError
 
+IN_THE_WAY = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY}
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
@@ -117,13 +118,18 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def full_disk_told(path: Path) -> Iterator[None]:
-    """Turn a write that failed for want of room into an OutputError that names `path`."""
+    """Turn a write that failed for want of room or place into an OutputError that names `path`."""
     try:
         yield
     except OutputError:
         raise
     except Exception as error:  # safetensors and tokenizers raise errors of their own, see _errno
         number = _errno(error)
+        if number in IN_THE_WAY:
+            raise OutputError(
+                f"{path}: cannot be written, something else stands in its place "
+                f"({os.strerror(number)}). Move that away."
+            ) from None
         if number not in NO_ROOM:
             raise
         free = shutil.disk_usage(existing_folder(path)).free / 1e6

@@ -86,12 +86,28 @@ def model_or_run(name: str) -> ModelOrRun:
         _require_model(name)
         return ModelOrRun(name, load_config(None, model=name), datetime.now(UTC).date())
     run = open_run(Path(name))
-    config = load_config(run.config)
+    config = run_config(run)
     described = read_described(run)
     own = config.data.model_copy(update={"chat_template": None})  # RUN/model has it
     config = config.model_copy(update={"data": own})
     today = date.fromisoformat(described["today"])
     return ModelOrRun(name, config, today, run, Path(described["feedback"]["path"]))
+
+
+def run_config(run: RunDir) -> Config:
+    """The settings of a run.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        RunError: they name no model, so something has happened to the file.
+    """
+    config = load_config(run.config)
+    if not config.model.name_or_path:
+        raise RunError(
+            f"{run.config}: names no model (model.name_or_path), which that of a run does. Restore "
+            "the file from a copy, or start a new run."
+        )
+    return config
 
 
 def _require_model(name: str) -> None:

@@ -34,7 +34,7 @@ from thumbs.feedback.importing import import_feedback
 from thumbs.feedback.inspect import check_feedback
 from thumbs.files import sha256_file, write_bytes
 from thumbs.model_check import check_with_model
-from thumbs.model_or_run import model_or_run
+from thumbs.model_or_run import model_or_run, run_config
 from thumbs.models.adapter_folder import base_of_adapter, is_adapter_folder
 from thumbs.models.load import (
     LoadedModel,
@@ -179,7 +179,7 @@ def _as_begun(run: RunDir, ranks: Ranks) -> tuple[Config, Prepared, LoadedModel,
     Raises:
         ThumbsError: it is not the same any more.
     """
-    config = load_config(run.config)
+    config = run_config(run)
     described = read_described(run)
     require_optimizer(config.train, pick_device())
     feedback = Path(described["feedback"]["path"])

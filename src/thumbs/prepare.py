@@ -40,7 +40,8 @@ from thumbs.feedback.record import Feedback
 from thumbs.feedback.split import split_heldout
 from thumbs.files import sha256_file
 from thumbs.loss_table import loss_needs
-from thumbs.models.load import ModelIdentity, load_tokenizer
+from thumbs.models.identity import ModelIdentity
+from thumbs.models.load import load_tokenizer
 from thumbs.progress import console
 from thumbs.scoring.planned import PlannedSequences, planned_sequences
 

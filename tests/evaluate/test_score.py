@@ -1,13 +1,17 @@
 """Evaluation scores rows under the policy with pairings of its own."""
 
+from typing import Any
+
+import pytest
 import torch
 
 from thumbs.config import load_config
 from thumbs.data.plan import plan_columns
 from thumbs.data.rows import Row
+from thumbs.errors import NonFiniteError
 from thumbs.evaluate.score import evaluate_heldout, plan_evaluation
 from thumbs.files import cache_folder
-from thumbs.models.load import ModelIdentity
+from thumbs.models.identity import ModelIdentity
 from thumbs.models.tiny import tiny_model
 from thumbs.scoring.backoff import Budget
 from thumbs.scoring.cache import ScoreCache
@@ -83,3 +87,26 @@ def test_scores_are_sums_over_loss_tokens_of_policy_minus_reference() -> None:
     assert abs(metrics["z0"] - z0) < 1e-4
     right = sum(r > z0 for r in up) + sum(r <= z0 for r in down)
     assert metrics["accuracy"] == right / 8
+
+
+@pytest.mark.parametrize("broken", ["policy", "reference"])
+def test_a_model_that_gives_no_numbers_is_named_with_the_records(broken: str) -> None:
+    rows = make_rows()
+    batches = plan_evaluation(plan_columns(rows), range(8), load_config(None, []))
+    planned = planned_sequences(rows, batches)
+    reference, policy = tiny_model("llama", seed=0), tiny_model("llama", seed=1)
+    model: Any = {"policy": policy, "reference": reference}[broken]
+    with torch.no_grad():
+        model.get_input_embeddings().weight[54] = float("nan")  # a token of record r4 alone
+    identity = ModelIdentity("tiny", None, f"{broken} broken", "float32")
+    scores = reference_pass(build_scorer(reference), planned, ScoreCache(cache_folder()), identity)
+    with pytest.raises(NonFiniteError, match=f"^held-out records .*r4.*: the {broken} gives"):
+        evaluate_heldout(
+            build_scorer(policy),
+            rows,
+            range(8),
+            batches,
+            ReferenceValues(planned.place, scores),
+            beta=0.1,
+            budget=Budget(11),
+        )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from thumbs.errors import FeedbackError
-from thumbs.feedback.archive import LINK, UNSAFE_NAME, is_archive, member_paths
+from thumbs.feedback.archive import LINK, OF_ONE_NAME, UNSAFE_NAME, is_archive, member_paths
 from thumbs.feedback.importing import import_feedback
 from thumbs.feedback.packed import open_bytes
 
@@ -98,3 +98,14 @@ def test_a_database_inside_is_to_be_unpacked_first(tmp_path: Path) -> None:
     path = archive_with(tmp_path / "e.zip", {"chat.db": database.read_bytes()})
     with pytest.raises(FeedbackError, match=r"a database in an archive\. Unpack it first"):
         import_feedback([path], tmp_path / "f.jsonl")
+
+
+def test_of_two_members_with_one_name_the_later_one_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "export.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.jsonl", b"{")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("x.jsonl", ROW)
+    result = import_feedback([path], tmp_path / "f.jsonl")
+    assert result.records == 1
+    assert result.skipped == {OF_ONE_NAME: 1}

@@ -87,6 +87,14 @@ def test_rows_without_a_vote_are_counted(tmp_path: Path) -> None:
     assert result.dropped == {"row without a vote": 1}
 
 
+def test_rows_without_a_path_are_counted_where_others_have_it(tmp_path: Path) -> None:
+    unrated, unanswered = row("b", "2", "good"), row("c", "3", "bad")
+    del unrated["vote"], unanswered["out"]
+    result, records = imported(tmp_path, unrated, unanswered, row("a", "1", "good"))
+    assert len(records) == 1
+    assert result.dropped == {"row without a vote": 1, "row without what --map names": 1}
+
+
 @pytest.mark.parametrize(
     ("mapping", "words"),
     [

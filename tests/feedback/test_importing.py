@@ -326,6 +326,23 @@ def test_a_mapping_that_a_source_does_not_read_is_refused(
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"threshold": "4"}, "--threshold: the votes of openwebui are read one way"),
+        ({"up": ("good",)}, "--up: the votes of openwebui"),
+        ({"down": ("bad",)}, "--down: the votes of openwebui"),
+        ({"score_name": "x"}, "--score-name: the votes of openwebui"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    source = FIXTURES / "openwebui_feedback-history-export.json"
+    with pytest.raises(FeedbackError, match=words):
+        import_feedback([source], tmp_path / "f.jsonl", options=ImportOptions(**options))
+
+
 def test_votes_without_a_rater_are_counted_before_they_are_repeats(tmp_path: Path) -> None:
     votes = [1, 1, 1, 1, 1, 0]
     (tmp_path / "log.jsonl").write_text(

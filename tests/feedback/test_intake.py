@@ -75,6 +75,39 @@ def test_a_database_file_needs_its_query(tmp_path: Path, database: Path) -> None
     assert import_feedback([database], tmp_path / "f.jsonl", options=options).records == 2
 
 
+def test_an_error_names_what_the_user_named(
+    tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"x": 1}')))
+    options = ImportOptions(query="SELECT q FROM log")
+    for source, name in (("-", "standard input"), (f"sqlite:///{database}",) * 2):
+        chosen = ImportOptions() if source == "-" else options
+        with (
+            pytest.raises(FeedbackError) as caught,
+            gathered([source], chosen) as paths,
+        ):
+            import_feedback(paths, tmp_path / "f.jsonl", options=chosen)
+        assert str(caught.value).startswith(f"{name}: no known tool's export")
+
+
+def test_a_query_needs_a_database(tmp_path: Path, database: Path) -> None:
+    (tmp_path / "f.jsonl").write_text(ROW % "a")
+    options = ImportOptions(query="SELECT 1")
+    for source, words in ((tmp_path / "f.jsonl", "none of .* is a database"), (database, "--map")):
+        with pytest.raises(FeedbackError, match=words), gathered([str(source)], options):
+            pass
+
+
+def test_a_url_of_no_file_makes_none(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/absent.db"
+    with (
+        pytest.raises(FeedbackError, match="there is no such file"),
+        gathered([url], ImportOptions(query="SELECT 1")),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("url", "query", "words"),
     [

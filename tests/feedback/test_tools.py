@@ -1,5 +1,6 @@
 """Every export is one tool's."""
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -8,7 +9,14 @@ import pytest
 
 from thumbs.errors import FeedbackError
 from thumbs.feedback.entries import first_entry
-from thumbs.feedback.tools import OTHER_NAMES, SOURCES, find_source, sources_of
+from thumbs.feedback.tools import (
+    OTHER_NAMES,
+    SOURCES,
+    WITH_OWN_VOTES,
+    WITH_SCORE_NAMES,
+    find_source,
+    sources_of,
+)
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 FIRST_WORDS = {  # of the names of fixtures, where they are not the tool's
@@ -46,3 +54,12 @@ def test_a_tool_with_the_rows_of_another_may_be_named_too() -> None:
     assert find_source(Path("a.jsonl"), "ms-swift") is SOURCES["llama-factory"]
     assert set(OTHER_NAMES.values()) <= set(SOURCES)
     assert not set(OTHER_NAMES) & set(SOURCES)
+
+
+def test_votes_of_ones_own_are_of_the_sources_that_judge_them() -> None:
+    annotated = {"argilla", "label-studio"}  # which judge in annotated.py
+    for name, source in SOURCES.items():
+        code = inspect.getsource(inspect.getmodule(source.read) or source.read)
+        judges = "Judge(" in code or name in annotated
+        assert (name in WITH_OWN_VOTES) == judges
+        assert (name in WITH_SCORE_NAMES) == ("options.score_name" in code or name in annotated)

@@ -13,13 +13,8 @@ from transformers import AutoModelForCausalLM, Gemma2Config
 
 from thumbs.config import ModelConfig
 from thumbs.errors import ModelError
-from thumbs.models.load import (
-    load_model,
-    load_reference,
-    load_tokenizer,
-    pick_device,
-    weight_sha256,
-)
+from thumbs.models.identity import weight_sha256
+from thumbs.models.load import load_model, load_reference, load_tokenizer, pick_device
 from thumbs.models.tiny import save_tiny, tiny_model, tiny_tokenizer
 
 CPU = torch.device("cpu")
@@ -36,7 +31,7 @@ def folder(saved: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
-def config_for(path: Path, **changes: str) -> ModelConfig:
+def config_for(path: Path, **changes: Any) -> ModelConfig:
     return ModelConfig.model_validate({"name_or_path": str(path), **changes})
 
 
@@ -151,6 +146,32 @@ def test_on_a_cpu_policy_and_reference_are_float32_whatever_is_stored(tmp_path: 
     assert mixed.model.dtype == torch.float32
     wide = config_for(half, dtype="float64")
     assert load_model(wide, device=CPU).identity.dtype == "float64"
+
+
+def test_a_reference_that_numbers_tokens_otherwise_is_refused(saved: Path, tmp_path: Path) -> None:
+    policy = load_tokenizer(config_for(saved))
+    other = tiny_tokenizer(["zzyzx qwop vroom", "jumbled hyphens and kayaks"])
+    folder = save_tiny(tmp_path / "other", "llama", tokenizer=other)
+    config = config_for(saved, reference=str(folder))
+    with pytest.raises(ModelError, match=r"^model\.reference: .*other gives .* another number"):
+        load_reference(config, policy, device=CPU)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()  # one without a tokenizer reads what the policy's gives it
+    load_reference(config, policy, device=CPU)
+
+
+def test_the_code_of_a_model_is_part_of_what_it_is(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"auto_map": {"AutoModelForCausalLM": "modeling_x.XModel"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    code = "from transformers import LlamaForCausalLM\n\nclass XModel(LlamaForCausalLM):\n    0\n"
+    hashes = []
+    for note in ("", "# scaled otherwise\n"):
+        (folder / "modeling_x.py").write_text(code + note)
+        loaded = load_model(config_for(folder, trust_remote_code=True), device=CPU)
+        assert type(loaded.model).__name__ == "XModel"
+        hashes.append(loaded.identity.sha256)
+    assert hashes[0] != hashes[1]
 
 
 def test_the_hash_of_the_weights_changes_with_one_weight_or_the_dtype() -> None:

@@ -10,10 +10,11 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
 
 from thumbs.config import ModelConfig
 from thumbs.errors import ConfigError, ModelError
+from thumbs.models.identity import weight_sha256
 from thumbs.models.load import (
     LoadedModel,
     load_model,
@@ -21,9 +22,8 @@ from thumbs.models.load import (
     merge_adapters,
     save_model,
     trained_model,
-    weight_sha256,
 )
-from thumbs.models.tiny import save_tiny
+from thumbs.models.tiny import save_tiny, tiny_tokenizer
 from thumbs.scoring.forward import build_scorer
 
 CPU = torch.device("cpu")
@@ -242,6 +242,25 @@ def test_settings_that_do_not_fit_the_model_are_refused(
     with pytest.raises(ConfigError, match=finding) as caught:
         load_model(config_for(models / "llama", settings), device=CPU)
     assert "\n" not in str(caught.value)
+
+
+def test_layers_that_peft_refuses_are_told_with_those_there_are(tmp_path: Path) -> None:
+    config = MambaConfig(vocab_size=512, hidden_size=16, num_hidden_layers=1, state_size=2)
+    MambaForCausalLM(config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"^model\.lora\.target_modules: .*out_proj.*in_proj"
+    ) as caught:
+        load_model(config_for(tmp_path, {}), device=CPU)
+    assert "base_layer" not in str(caught.value)
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+def test_a_start_from_the_weights_has_at_most_their_rank(models: Path, init: str) -> None:
+    found = r"model\.lora\.r: is 40, but with init .* is 32 for k_proj"
+    with pytest.raises(ConfigError, match=found):
+        load_model(config_for(models / "llama", {"init": init, "r": 40}), device=CPU)
+    load_model(config_for(models / "llama", {"r": 40}), device=CPU)
 
 
 def test_olora_is_refused_where_layers_are_transposed(models: Path) -> None:

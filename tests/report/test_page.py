@@ -159,11 +159,22 @@ def test_how_to_reproduce_and_the_configuration_are_there(make_run: Any) -> None
 def test_all_curves_are_drawn_with_alternative_text(make_run: Any) -> None:
     page = page_of(make_run())
     drawn = [svg for svg in page.named("svg") if svg.get("role") == "img"]
-    assert len(drawn) == 10
+    assert len(drawn) == 12
     assert all(svg["aria-label"] for svg in drawn)
     alt = " ".join(str(svg["aria-label"]) for svg in drawn)
     for name in ("Loss per step", "z0 in use", "raw estimate", "desirable", "Held-out ROC curve"):
         assert name in alt
+    assert "Histogram of the implied reward of held-out rows by label: 100 desirable" in alt
+    assert "Over it the value function and its slope." in alt
+    assert "Calibration of the implied reward on held-out rows" in alt
+
+
+def test_the_value_function_is_drawn_where_it_is_the_losss_own(make_run: Any) -> None:
+    page = page_of(make_run(config={"loss": {"name": "dpo"}}))
+    alt = " ".join(str(svg.get("aria-label")) for svg in page.named("svg"))
+    assert "Histogram of the implied reward" in alt
+    assert "value function" not in alt
+    assert "slope of the value" not in page.text
 
 
 def test_every_table_has_a_caption_and_headers_with_a_scope(demo_page: Page) -> None:
@@ -279,7 +290,7 @@ def test_several_runs_share_the_charts_and_list_what_differs(make_run: Any) -> N
     )
     assert "train.batch_size" not in page.text
     drawn = [svg for svg in page.named("svg") if svg.get("role") == "img"]
-    assert len(drawn) == 10  # one set of charts, not one per run
+    assert len(drawn) == 10 + 2 * 2  # one set of curves, not one per run; rewards run by run
     assert "warm: 0." in str(drawn[1]["aria-label"])
     assert "hot: 0." in str(drawn[1]["aria-label"])
     assert "Run warm" in page.text

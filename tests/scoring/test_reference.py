@@ -13,7 +13,7 @@ import torch
 from thumbs.data.plan import Batch, Group, PlanSettings, plan_columns, plan_epochs
 from thumbs.data.rows import Row
 from thumbs.errors import RunError
-from thumbs.models.load import ModelIdentity, weight_sha256
+from thumbs.models.identity import ModelIdentity, weight_sha256
 from thumbs.models.tiny import tiny_model
 from thumbs.scoring import planned as planned_module
 from thumbs.scoring.cache import ScoreCache

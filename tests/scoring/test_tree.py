@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
+    GPTNeoConfig,
     GPTNeoXConfig,
     Phi3Config,
     PreTrainedConfig,
@@ -18,6 +19,7 @@ from transformers import (
 from thumbs.models.tiny import FAMILIES, tiny_model
 from thumbs.scoring.forward import Scorer, build_scorer, score_in_micro_batches
 from thumbs.scoring.tree import attention_mask, lay_out, plant
+from thumbs.scoring.windows import other_windows
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 512,
@@ -198,6 +200,37 @@ def test_scores_do_not_depend_on_the_budget(max_tokens: int, packs: bool) -> Non
     expected = score_in_micro_batches(scorer, sequences, max_tokens=1)
     for score, alone in zip(scores, expected, strict=True):
         torch.testing.assert_close(score, alone, rtol=0.0, atol=1e-5)
+
+
+def test_windows_that_layers_apply_themselves_share_no_prompt() -> None:
+    config = GPTNeoConfig(
+        vocab_size=512,
+        hidden_size=64,
+        num_layers=2,
+        num_heads=4,
+        attention_types=[[["global", "local"], 1]],
+        window_size=64,  # longer than the probe, shorter than what follows
+        max_position_embeddings=512,
+    )
+    torch.manual_seed(0)
+    build: Any = AutoModelForCausalLM.from_config
+    model = build(config, attn_implementation="eager").eval()
+    scorer = build_scorer(model)
+    assert not scorer.shares_prompts
+    prompts, completions = [[*range(20, 60)]], [[*range(100, 130)], [*range(200, 230)]]
+    with torch.no_grad():
+        scored = scorer(prompts, completions, [0, 0]).logps
+        for i, completion in enumerate(completions):
+            ids = torch.tensor([prompts[0] + completion])
+            logps = model(input_ids=ids).logits[0].log_softmax(-1)[39:-1]
+            own = logps.gather(1, torch.tensor(completion)[:, None])[:, 0]
+            torch.testing.assert_close(scored[i], own, rtol=0.0, atol=1e-5)
+
+
+def test_settings_of_windows_are_told_from_those_of_masks() -> None:
+    assert other_windows(GPTNeoConfig(window_size=64)) == {"window_size": 64}
+    known = [Phi3Config(**GROUPED, sliding_window=16), Gemma2Config(), Qwen3MoeConfig()]
+    assert [other_windows(config) for config in known] == [{}, {}, {}]
 
 
 def test_a_model_without_attention_computes_every_prompt_again() -> None:

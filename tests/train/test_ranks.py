@@ -21,7 +21,7 @@ from thumbs.data.plan import Batch, Group, PlanSettings, plan_columns, plan_epoc
 from thumbs.data.rows import Row
 from thumbs.errors import NonFiniteError
 from thumbs.files import cache_folder
-from thumbs.models.load import ModelIdentity
+from thumbs.models.identity import ModelIdentity
 from thumbs.models.tiny import tiny_model
 from thumbs.scoring.cache import ScoreCache
 from thumbs.scoring.forward import Scorer, build_scorer

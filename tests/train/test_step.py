@@ -13,7 +13,8 @@ from thumbs.data.plan import Batch, Group, PlanSettings, plan_columns, plan_epoc
 from thumbs.data.rows import Row
 from thumbs.errors import NonFiniteError
 from thumbs.files import cache_folder
-from thumbs.models.load import ModelIdentity, switch_off_dropout, weight_sha256
+from thumbs.models.identity import ModelIdentity, weight_sha256
+from thumbs.models.load import switch_off_dropout
 from thumbs.models.tiny import tiny_model
 from thumbs.scoring.cache import ScoreCache
 from thumbs.scoring.forward import Scorer, build_scorer

@@ -20,6 +20,8 @@ from thumbs.scoring.forward import build_scorer
 from thumbs.scoring.planned import planned_sequences
 from thumbs.scoring.reference import ReferenceValues, reference_pass
 
+CURVES = ("roc", "histogram", "calibration")  # for pages, not for people's eyes
+
 
 def evaluate_feedback(
     records: list[Feedback],
@@ -76,5 +78,5 @@ def task_numbers(metrics: HeldoutMetrics) -> dict[str, Any]:
         "value": numbers["auc"],
         "ci_low": low,
         "ci_high": high,
-        **{key: value for key, value in numbers.items() if key != "roc"},
+        **{key: value for key, value in numbers.items() if key not in CURVES},
     }

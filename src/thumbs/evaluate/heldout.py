@@ -17,6 +17,12 @@ from numpy.typing import ArrayLike
 
 from thumbs.core import metrics
 from thumbs.errors import NonFiniteError
+from thumbs.evaluate.distribution import (
+    Calibration,
+    Histogram,
+    calibration,
+    reward_histogram,
+)
 from thumbs.evaluate.intervals import (
     Floats,
     Interval,
@@ -53,7 +59,8 @@ class HeldoutMetrics:
         the desirable minus mean r of the undesirable rows).
     baselines: AUC of scores that need no training. gains: AUC of the reward minus that of the
         baseline, which may be turned upside down to be at its best.
-    roc: curves of the reward and the baselines.
+    roc: curves of the reward and the baselines. histogram: of beta * r, by label. calibration: of
+        sigmoid(beta (r - z0)); None where all rewards are one.
     """
 
     n: int
@@ -68,6 +75,8 @@ class HeldoutMetrics:
     baselines: dict[str, Estimate]
     gains: dict[str, Estimate]
     roc: dict[str, Roc]
+    histogram: Histogram | None
+    calibration: Calibration | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: auc, auc_ci, ...; null where missing, the reason in `missing`."""
@@ -88,6 +97,8 @@ class HeldoutMetrics:
                 for name, e in self.baselines.items()
             },
             "roc": {name: curve._asdict() for name, curve in self.roc.items()},
+            "histogram": self.histogram and self.histogram._asdict(),
+            "calibration": self.calibration and self.calibration._asdict(),
         }
 
 
@@ -149,6 +160,8 @@ def heldout_metrics(
         baselines={name: rows.auc(scores) for name, scores in baselines.items()},
         gains={name: rows.gain(r, scores) for name, scores in baselines.items()},
         roc=_curves({"reward": r, **baselines}, up),
+        histogram=reward_histogram(beta * r, up),
+        calibration=calibration(beta * (r - z0), up),
     )
 
 

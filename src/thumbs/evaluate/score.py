@@ -12,6 +12,7 @@ from thumbs.config import Config
 from thumbs.core.baseline import kl_baseline, log_ratio_sums
 from thumbs.data.plan import Batch, PlanColumns, PlanSettings, plan_epochs
 from thumbs.data.rows import Row
+from thumbs.errors import NonFiniteError
 from thumbs.evaluate.heldout import HeldoutMetrics, heldout_metrics
 from thumbs.scoring.backoff import Budget
 from thumbs.scoring.forward import Scorer, score_in_micro_batches
@@ -33,10 +34,14 @@ def evaluate_heldout(
     """Score `members` of `rows` and the mismatched pairs of `batches` against the reference.
 
     scorer: the policy; None where the policy still is the reference, so every log-ratio is 0.
+
+    Raises:
+        NonFiniteError: a log-prob is NaN or infinite, under the policy or under the reference.
     """
     own = [(i, i) for i in members]
     mismatched = [pair for batch in batches for g in batch.groups for pair in g.mismatched]
     ratios = log_ratios(scorer, rows, [*own, *mismatched], reference, budget)
+    _require_finite(rows, [*own, *mismatched], ratios, reference)
     between = ratios[len(own) :]
     baseline = kl_baseline(*log_ratio_sums(between, torch.zeros_like(between)))
     labels = [rows[i].desirable for i in members]
@@ -89,6 +94,25 @@ def log_ratios(
         for (x, y), score in zip(pairs, scores, strict=True)
     ]
     return torch.stack(ratios) if ratios else torch.zeros(0, dtype=torch.float64)
+
+
+def _require_finite(
+    rows: Sequence[Row],
+    pairs: Sequence[tuple[int, int]],
+    ratios: torch.Tensor,
+    reference: ReferenceValues,
+) -> None:
+    bad = [pair for pair, ok in zip(pairs, ratios.isfinite().tolist(), strict=True) if not ok]
+    if not bad:
+        return
+    of_reference = any(not bool(reference[pair].isfinite().all()) for pair in bad)
+    names = list(dict.fromkeys(rows[y].record_id for _, y in bad))
+    shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    raise NonFiniteError(
+        f"held-out records {shown}: the {'reference' if of_reference else 'policy'} gives them "
+        "log-probs that are no finite numbers; its weights are broken, or its numbers too narrow "
+        "(try model.dtype=float32)"
+    )
 
 
 def _masked(row: Row, values: torch.Tensor) -> torch.Tensor:

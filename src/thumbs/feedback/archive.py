@@ -21,6 +21,7 @@ LARGEST_RATIO = 200
 HARMLESS_BYTES = 64 << 20
 UNSAFE_NAME = "archive member with an unsafe name"
 LINK = "link to nothing, or no regular file"
+OF_ONE_NAME = "archive member with the name of a later one"
 
 
 def is_archive(path: Path) -> bool:
@@ -51,7 +52,10 @@ def member_paths(archive: Path, skipped: Counter[str]) -> list[Path]:
             elif not any(part.startswith((".", "__MACOSX")) for part in name.parts):
                 _require_harmless(archive, info)
                 paths.append(archive / name)
-    return sorted(dict.fromkeys(paths), key=lambda path: path.parts)
+    different = dict.fromkeys(paths)
+    if len(different) < len(paths):
+        skipped[OF_ONE_NAME] += len(paths) - len(different)
+    return sorted(different, key=lambda path: path.parts)
 
 
 def archive_of(path: Path) -> Path | None:
@@ -69,7 +73,8 @@ def open_member(path: Path, archive: Path) -> Iterator[IO[bytes]]:
     with _opened(archive) as opened:
         name = path.relative_to(archive).as_posix()
         try:
-            found = next(i for i in opened.infolist() if i.filename.replace("\\", "/") == name)
+            members = reversed(opened.infolist())  # of two with one name the later one stands
+            found = next(i for i in members if i.filename.replace("\\", "/") == name)
         except StopIteration:
             raise FeedbackError(f"{path}: there is no such file in {archive}.") from None
         _require_harmless(archive, found)

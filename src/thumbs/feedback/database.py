@@ -74,7 +74,9 @@ def copy_tables(url: str, known: Mapping[str, str], path: Path) -> None:
         if not chosen:
             found = ", ".join(sorted(there)) or "none"
             advice = "Say what to read with --query 'SELECT ...' and --map"
-            raise FeedbackError(f"{_shown(url)}: no known tool's tables; found: {found}. {advice}.")
+            raise FeedbackError(
+                f"{shown_url(url)}: no known tool's tables; found: {found}. {advice}."
+            )
         tables = MetaData()
         tables.reflect(connection, only=chosen)
         for name in chosen:
@@ -104,23 +106,26 @@ def _connected(url: str) -> Iterator["Connection"]:
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         finding = f"is no URL of a database ({_one_line(error)})"
         raise FeedbackError(
-            f"{_shown(url)}: {finding}. Allowed: postgresql+psycopg://..."
+            f"{shown_url(url)}: {finding}. Allowed: postgresql+psycopg://..."
         ) from None
     except ImportError as error:
         install = next((line for name, line in DRIVERS.items() if url.startswith(name)), "pip")
-        raise FeedbackError(f"{_shown(url)}: {error}. Install its driver: {install}.") from None
+        raise FeedbackError(f"{shown_url(url)}: {error}. Install its driver: {install}.") from None
+    file = engine.url.database if engine.dialect.name == "sqlite" else None
+    if file and not file.startswith("file:") and not Path(file).is_file():
+        raise FeedbackError(f"{url}: there is no such file.")  # SQLite would make it
     options = {"postgresql_readonly": True} if engine.dialect.name == "postgresql" else {}
     try:
         with engine.connect() as connection:
             yield connection.execution_options(**options)
     except SQLAlchemyError as error:
         reason = _one_line(getattr(error, "orig", None) or error)
-        raise FeedbackError(f"{_shown(url)}: {reason}. Correct the URL or the query.") from None
+        raise FeedbackError(f"{shown_url(url)}: {reason}. Correct the URL or the query.") from None
     finally:
         engine.dispose()
 
 
-def _shown(url: str) -> str:
+def shown_url(url: str) -> str:
     """The URL without its password."""
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
 

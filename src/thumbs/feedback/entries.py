@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from thumbs.errors import FeedbackError, shown
+from thumbs.feedback.nesting import Nesting, TooDeep
 from thumbs.feedback.packed import open_bytes
 from thumbs.feedback.sqlite import SQLITE_TABLES, is_sqlite, require_own_file, sqlite_tables
 
@@ -122,6 +123,11 @@ def first_entry(path: Path) -> dict[str, Any]:
     return next((entry for _, entry in read_entries(path)), {})
 
 
+def is_text_table(path: Path) -> bool:
+    """Whether every value of a file is text, as in .csv and .tsv."""
+    return bool(_delimiter_of(path))
+
+
 def _delimiter_of(path: Path) -> str:
     name = path.name.lower()
     for ending in PACKED_ENDINGS:
@@ -161,10 +167,13 @@ def _read_list(path: Path, prefix: str) -> Iterator[Entry]:
     with open_bytes(path) as file:
         file.read(3 if has_mark else 0)
         try:
-            found = ijson.items(file, prefix, use_float=True, multiple_values=not prefix)
+            found = ijson.items(Nesting(file), prefix, use_float=True, multiple_values=not prefix)
             for number, entry in enumerate(found, start=1):
                 place = f"{path}: record {number}"
                 yield place, _require_object(entry, place)
+        except TooDeep as error:
+            place = f"{path}: after record {number}"
+            raise FeedbackError(f"{place}: {error}. Leave that record out.") from None
         except (ijson.JSONError, UnicodeDecodeError) as error:
             place = f"{path}: after record {number}"
             raise FeedbackError(f"{place}: not JSON: {_first_line(error)}.") from None

@@ -1,7 +1,8 @@
 """Rows of any log, their columns named by the user: `thumbs import --map prompt=path.to.field`.
 
 In: entries of any file that `entries.py` reads, and which dotted path holds what. Out: a record per
-row; the last vote of one id and rater counts, an empty vote takes it back. Knows no tool.
+row; the last vote of one id and rater counts, an empty vote takes it back. A row without a path is
+counted; a path that is in no row is an error. Knows no tool.
 """
 
 import difflib
@@ -31,7 +32,8 @@ from thumbs.feedback.sqlite import is_sqlite, read_sqlite, sqlite_tables
 NAME = "generic"
 READS = "any rows, with --map prompt=path --map completion=path --map label=path"
 WITHOUT_VOTE = "row without a vote"
-DROPS = (*RECORD_DROPS, WITHOUT_VOTE, TAKEN_BACK, LATER_VOTE, NEITHER, ON_THRESHOLD)
+WITHOUT_SIDE = "row without what --map names"
+DROPS = (*RECORD_DROPS, WITHOUT_VOTE, WITHOUT_SIDE, TAKEN_BACK, LATER_VOTE, NEITHER, ON_THRESHOLD)
 
 NEEDED = ("prompt", "completion")
 TEXTS = ("conversation", "rater", "model", "comment")
@@ -42,13 +44,15 @@ SHOWN_PATHS = 15
 
 
 class Row(NamedTuple):
-    """A row with its parts. key: of the vote, number: of the row."""
+    """A row with its parts, ABSENT where nothing stands. key: of the vote, number: of the row."""
 
     place: str
     number: int
     key: object
     entry: Mapping[str, Any]
-    vote: object
+    prompt: Any
+    completion: Any
+    vote: Any
     time: str
 
 
@@ -70,20 +74,61 @@ def read(paths: Sequence[Path], tally: Tally, *, options: ImportOptions) -> Iter
             last.note(row.key, (row.time, row.number))
 
     def votes() -> Iterator[Vote]:
-        rows = (row for row in _rows(paths, options) if row.vote not in NO_VOTE)
-        return (Vote(row.vote, _part(row, "prompt", options)) for row in rows)
+        rows = (row for row in _rows(paths, options) if _says_something(row))
+        return (Vote(row.vote, row.prompt) for row in rows)
 
     judge = Judge(options, votes, f"{_vote_path(options)!r}")
+    met = Met(options)
     for row in _rows(paths, options):
+        met.note(row)
         if has_ids and not last.is_last(row.key, (row.time, row.number), tally):
             continue
-        if row.vote in NO_VOTE:
+        if row.vote is ABSENT:
+            tally.dropped[WITHOUT_VOTE] += 1
+        elif row.vote in NO_VOTE:
             tally.dropped[TAKEN_BACK if has_ids else WITHOUT_VOTE] += 1
-            continue
-        prompt = _part(row, "prompt", options)
-        label = judge.label(Vote(row.vote, prompt), row.place, tally)
-        if label is not None:
-            yield from _record(row, prompt, label, options, tally)
+        elif not _says_something(row):
+            tally.dropped[WITHOUT_SIDE] += 1
+        else:
+            label = judge.label(Vote(row.vote, row.prompt), row.place, tally)
+            if label is not None:
+                yield from _record(row, label, options, tally)
+    met.require_all()
+
+
+def _says_something(row: Row) -> bool:
+    return row.vote not in NO_VOTE and ABSENT not in (row.prompt, row.completion, row.vote)
+
+
+class Met:
+    """Which of the paths were met in some row, and the first row without one."""
+
+    def __init__(self, options: ImportOptions) -> None:
+        self._paths = {
+            "prompt": options.mapping["prompt"],
+            "completion": options.mapping["completion"],
+            "vote": _vote_path(options),
+        }
+        self._found: set[str] = set()
+        self._without: dict[str, Row] = {}
+
+    def note(self, row: Row) -> None:
+        """A row has been read."""
+        for part in self._paths:
+            if getattr(row, part) is not ABSENT:
+                self._found.add(part)
+            else:
+                self._without.setdefault(part, row)
+
+    def require_all(self) -> None:
+        """Refuse a path that no row has.
+
+        Raises:
+            FeedbackError: there is one.
+        """
+        for part, row in self._without.items():
+            if part not in self._found:
+                raise _missing(row.place, row.entry, self._paths[part])
 
 
 def require_mapping(options: ImportOptions) -> None:
@@ -112,14 +157,13 @@ def _vote_path(options: ImportOptions) -> str:
 def _rows(paths: Sequence[Path], options: ImportOptions) -> Iterator[Row]:
     entries = chain.from_iterable(_entries(path, options) for path in paths)
     for number, (place, entry) in enumerate(entries):
+        asked, answered = (_at(entry, options.mapping[key]) for key in NEEDED)
         vote = _at(entry, _vote_path(options))
-        if vote is ABSENT:
-            raise _missing(place, entry, _vote_path(options))
         time = _at(entry, options.mapping["time"]) if "time" in options.mapping else None
         ids = [_at(entry, options.mapping[k]) for k in ("id", "rater") if k in options.mapping]
         key = tuple("" if one is ABSENT else str(one) for one in ids)
         time = "" if time is ABSENT else time_text(time, place)
-        yield Row(place, number, key, entry, vote, time)
+        yield Row(place, number, key, entry, asked, answered, vote, time)
 
 
 def _entries(path: Path, options: ImportOptions) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -133,18 +177,8 @@ def _entries(path: Path, options: ImportOptions) -> Iterator[tuple[str, Mapping[
     raise FeedbackError(f"{path}: is a database. {advice}.")
 
 
-def _part(row: Row, key: str, options: ImportOptions) -> object:
-    path = options.mapping[key]
-    value = _at(row.entry, path)
-    if value is ABSENT:
-        raise _missing(row.place, row.entry, path)
-    return value
-
-
-def _record(
-    row: Row, prompt: object, label: bool, options: ImportOptions, tally: Tally
-) -> Iterator[Feedback]:
-    asked, answered = request_messages(prompt), response_messages(_part(row, "completion", options))
+def _record(row: Row, label: bool, options: ImportOptions, tally: Tally) -> Iterator[Feedback]:
+    asked, answered = request_messages(row.prompt), response_messages(row.completion)
     if options.mapping["completion"] == options.mapping["prompt"]:  # one list of a whole chat
         asked, answered = asked[:-1], asked[-1:]
     system = _at(row.entry, options.mapping["system"]) if "system" in options.mapping else ABSENT

@@ -4,7 +4,7 @@ In: files and folders. Out: a feedback file, and what was left out and why. Know
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,7 +21,7 @@ from thumbs.feedback.generic import require_mapping
 from thumbs.feedback.listing import list_files
 from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback
-from thumbs.feedback.tools import OWN_NAMES, SOURCES
+from thumbs.feedback.tools import OWN_NAMES, SOURCES, WITH_OWN_VOTES, WITH_SCORE_NAMES
 from thumbs.feedback.votes import Ballot, settle
 from thumbs.files import require_writable_file
 from thumbs.progress import progress_bar
@@ -78,6 +78,7 @@ def import_feedback(
     require_writable_file(out)
     listing = list_files(sources, tool)
     files = listing.files
+    _require_use_of_votes(files, options)
     _refuse_overwriting(chain.from_iterable(files.values()), out)
     tally, counts = Tally(keep=options.keep), Counter[str]()
     read = (_read(name, paths, tally, options) for name, paths in files.items())
@@ -138,6 +139,21 @@ def _require_use_of_mapping(tool: str, options: ImportOptions) -> None:
         found = f"--map {unread[0]}" if unread else "--score"
         allowed = "Allowed: --map prompt=FIELD --map completion=FIELD"
         raise FeedbackError(f"{found}: is nothing that --from {tool} reads. {allowed}.")
+
+
+def _require_use_of_votes(tools: Collection[str], options: ImportOptions) -> None:
+    """Refuse options about votes that no source of this import would read."""
+    given = {
+        "--up": options.up,
+        "--down": options.down,
+        "--threshold": options.threshold,
+        "--score-name": options.score_name,
+    }
+    for option, value in given.items():
+        reading = WITH_SCORE_NAMES if option == "--score-name" else WITH_OWN_VOTES
+        if value and not set(tools) & set(reading):
+            finding = f"the votes of {', '.join(tools)} are read one way, so it would do nothing"
+            raise FeedbackError(f"{option}: {finding}. Leave it out.")
 
 
 def _refuse_overwriting(sources: Iterable[Path], out: Path) -> None:

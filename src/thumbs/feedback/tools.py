@@ -46,6 +46,7 @@ from thumbs.feedback.sources import (
     weave,
     wildfeedback,
 )
+from thumbs.feedback.sqlite import SQLITE_TABLES
 
 
 class Source(Protocol):
@@ -86,6 +87,17 @@ GUESSES = {
 # Tools whose rows are those of another one: the same keys, the same meaning, one importer.
 OTHER_NAMES = {"ms-swift": "llama-factory"}
 
+# Tools whose votes their users define, so that --up, --down and --threshold say what they mean; and
+# those where several scores stand, of which --score-name takes one.
+WITH_OWN_VOTES = (
+    *(argilla.NAME, generic.NAME, gradio.NAME, helpsteer.NAME, labelstudio.NAME, langfuse.NAME),
+    *(langsmith.NAME, mlflow.NAME, opentelemetry.NAME, phoenix.NAME, streamlit.NAME),
+    *(ultrafeedback.NAME, weave.NAME),
+)
+WITH_SCORE_NAMES = tuple(
+    name for name in WITH_OWN_VOTES if name not in (generic.NAME, gradio.NAME, streamlit.NAME)
+)
+
 # Tools whose users name the fields themselves: --map prompt=FIELD --map completion=FIELD says them.
 OWN_NAMES = (argilla.NAME, labelstudio.NAME)
 
@@ -105,6 +117,12 @@ def find_source(path: Path, tool: str | None = None) -> Source:
     found = sources_of(entry)
     if len(found) == 1:
         return found[0]
+    if SQLITE_TABLES in entry:
+        tables = "; ".join(f"{name} ({', '.join(c)})" for name, c in entry[SQLITE_TABLES].items())
+        raise FeedbackError(
+            f"{path}: no known tool's database; its tables: {tables or 'none'}. Say what to read: "
+            "--query 'SELECT ...' --map prompt=COLUMN --map completion=COLUMN --map label=COLUMN"
+        )
     keys = keys_found(entry)
     if found:
         names = ", ".join(source.NAME for source in found)

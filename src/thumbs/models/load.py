@@ -4,8 +4,8 @@ In: names and options. Out: a loaded model with dropout off, its tokenizer and w
 weights. Weights come from safetensors only; code that comes with a model runs only when asked for.
 """
 
-import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -35,36 +35,22 @@ from thumbs.models.adapter_folder import (
 from thumbs.models.folder import (
     TOKENIZER_FILES,
     require_attention,
+    require_folder_or_hub_id,
     require_name,
     require_tokenizer,
     require_weights,
 )
+from thumbs.models.identity import (
+    ModelIdentity,
+    code_sha256,
+    settings_sha256_of,
+    tensors_sha256,
+    weight_sha256,
+)
+from thumbs.models.same_tokens import require_same_tokens
 
-# Settings that a copy of the same model may have otherwise.
-TELLS_NOTHING = {
-    *("_name_or_path", "_commit_hash", "transformers_version", "architectures", "use_cache"),
-    *("dtype", "torch_dtype", "id2label", "label2id"),
-    *("base_model_name_or_path", "inference_mode", "revision", "peft_version", "lora_dropout"),
-}
-
-
-@dataclass(frozen=True)
-class ModelIdentity:
-    """What makes two models the same: the weights as loaded and their settings, not their name.
-
-    settings_sha256: of config.json and of an adapter's, which say what the weights compute.
-    """
-
-    name_or_path: str
-    revision: str | None
-    weight_sha256: str
-    dtype: str
-    settings_sha256: str = ""
-
-    @property
-    def sha256(self) -> str:
-        """Of weights and settings."""
-        return sha256_bytes(f"{self.weight_sha256} {self.settings_sha256}".encode())
+# On import bitsandbytes looks for a faster kernel on the hub, and says at length that it has none.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 @dataclass
@@ -142,12 +128,17 @@ def require_model(config: ModelConfig) -> None:
     require_weights(base_and_adapter(config)[0])
     require_tokenizer(_tokenizer_name(config))
     if config.reference is not None:
+        require_folder_or_hub_id(config.reference)
         other = config.model_copy(update={"name_or_path": config.reference, "adapter": None})
         require_weights(base_and_adapter(other)[0])
 
 
 def load_reference(config: ModelConfig, tokenizer: Any, *, device: torch.device) -> LoadedModel:
-    """The model `config.reference`, frozen."""
+    """The model `config.reference`, frozen.
+
+    Raises:
+        ModelError: it cannot be loaded, or reads other tokens than `tokenizer` gives it.
+    """
     assert config.reference is not None, "without model.reference the policy is its own reference"
     other = config.model_copy(
         update={"name_or_path": config.reference, "adapter": None, "revision": None}
@@ -156,6 +147,7 @@ def load_reference(config: ModelConfig, tokenizer: Any, *, device: torch.device)
     loaded = _load(other, name, tokenizer, _weight_dtype(other, device, frozen=True), device)
     if adapter is not None:
         loaded = _with_adapter(loaded, adapter, trainable=False)
+    require_same_tokens(config.reference, name, tokenizer)
     loaded.model.requires_grad_(False)
     return loaded
 
@@ -227,22 +219,6 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
-def weight_sha256(model: torch.nn.Module) -> str:
-    """A hash over every weight's name, dtype, shape and bytes."""
-    return tensors_sha256(model.state_dict())
-
-
-def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """A hash over every tensor's name, dtype, shape and bytes."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        if tensor.numel():
-            flat = tensor.detach().contiguous().view(-1).view(torch.uint8).cpu()
-            digest.update(flat.numpy().data)
-    return digest.hexdigest()
-
-
 def _load(
     config: ModelConfig,
     name: str,
@@ -283,7 +259,7 @@ def _load(
         config.revision,
         weight_sha256(model),
         str(model.dtype)[6:],
-        _settings_sha256(settings),
+        settings_sha256_of({**settings, "code": code_sha256(model)}),
     )
     placed = model.eval() if config.quantization else model.eval().to(device)
     return LoadedModel(placed, tokenizer, identity)
@@ -310,7 +286,7 @@ def _with_adapter(loaded: LoadedModel, adapter: Path, *, trainable: bool) -> Loa
     loaded.adapters = load_adapter(loaded.model, adapter, trainable=trainable)
     identity = _identity_with(loaded, adapter_weights(loaded.adapters))
     settings = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    both = f"{identity.settings_sha256} {_settings_sha256(settings)}"
+    both = f"{identity.settings_sha256} {settings_sha256_of(settings)}"
     loaded.identity = replace(identity, settings_sha256=sha256_bytes(both.encode()))
     switch_off_dropout(loaded.model)
     return loaded
@@ -320,12 +296,6 @@ def _identity_with(loaded: LoadedModel, adapters: Mapping[str, Tensor]) -> Model
     """The identity of a model whose adapters change what it says from the start."""
     both = f"{loaded.identity.weight_sha256} {tensors_sha256(adapters)}"
     return replace(loaded.identity, weight_sha256=sha256_bytes(both.encode()))
-
-
-def _settings_sha256(settings: Mapping[str, Any]) -> str:
-    """Of what a config.json or adapter_config.json says about the computation."""
-    telling = {key: value for key, value in settings.items() if key not in TELLS_NOTHING}
-    return sha256_bytes(json.dumps(telling, sort_keys=True, default=str).encode())
 
 
 def _quantized(config: ModelConfig, device: torch.device) -> dict[str, Any]:

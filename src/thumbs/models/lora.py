@@ -22,13 +22,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from thumbs.config import LoraConfig
+from thumbs.config import FROM_WEIGHTS, LoraConfig
 from thumbs.errors import ConfigError, ModelError, ThumbsError
 from thumbs.models.adapter_folder import ADAPTER_WEIGHTS, one_line
 from thumbs.models.row_dropout import RowDropout
 
 LOADING_ERRORS = (ValueError, RuntimeError, KeyError, TypeError, OSError, SafetensorError)
-MUTATING = ("pissa", "olora")  # inits that also change the model's own weights
+PEFT_SAYS = "[PEFT:PeftType.LORA] "
 
 
 def add_lora(model: Any, settings: LoraConfig, *, seed: int) -> PeftModel:
@@ -54,11 +54,18 @@ def add_lora(model: Any, settings: LoraConfig, *, seed: int) -> PeftModel:
         )
     _require_untied_head(model, config)
     _require_layers(model, settings.modules_to_save)
+    layers = _layer_names(model)  # before peft puts its own in
     try:
         with _seeded(model, seed), _peft_on_transformers_5():
             wrapped = get_peft_model(model, config)
     except ValueError as error:
-        raise ConfigError(f"model.lora: {one_line(error)}; {_layer_names(model)}") from None
+        key = "model.lora.target_modules" if "module" in str(error).lower() else "model.lora"
+        raise ConfigError(
+            f"{key}: {one_line(error).removeprefix(PEFT_SAYS)} Name the layers to adapt, as "
+            f"--set model.lora.target_modules='[NAME, NAME]'; {layers}"
+        ) from None
+    if settings.init.startswith(FROM_WEIGHTS):
+        _require_rank(wrapped, settings)
     if settings.dropout:
         _drop_by_row(wrapped, settings.dropout)
     return _with_wide_adapters(wrapped)
@@ -104,7 +111,7 @@ def initial_weights(wrapped: PeftModel) -> dict[str, Tensor] | None:
     """Adapters at step 0 where their init changed the model's own weights too; else None."""
     config: Any = wrapped.peft_config["default"]
     init = str(config.init_lora_weights)
-    if not init.startswith(MUTATING):
+    if not init.startswith(FROM_WEIGHTS):
         return None
     return {n: w.detach().cpu().clone() for n, w in adapter_weights(wrapped).items()}
 
@@ -162,6 +169,21 @@ def _require_untied_head(model: Any, config: Any) -> None:
             "head and its embedding are one tensor (tied). Leave it out, or save the model untied: "
             "from_pretrained(..., tie_word_embeddings=False).save_pretrained(FOLDER)."
         )
+
+
+def _require_rank(wrapped: PeftModel, settings: LoraConfig) -> None:
+    """An adapter that starts from the directions of a matrix has no more of them than it."""
+    for name, module in wrapped.named_modules():
+        if isinstance(module, LoraLayer) and "default" in module.lora_A:
+            matrix: Any = module.lora_A["default"].weight  # (rank, inputs)
+            rank = matrix.shape[0]
+            if rank < settings.r:
+                layer = name.rsplit(".", 1)[-1]
+                raise ConfigError(
+                    f"model.lora.r: is {settings.r}, but with init {settings.init} an adapter has "
+                    f"at most the rank of its layer, which is {rank} for {layer}. Set it to {rank} "
+                    "or less, leave the layer out of target_modules, or take init default."
+                )
 
 
 def _require_layers(model: Any, names: list[str]) -> None:

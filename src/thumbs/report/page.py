@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from thumbs.errors import RunError
 from thumbs.files import require_writable, write_bytes
-from thumbs.report import charts, tables, wording
+from thumbs.report import charts, reward_charts, tables, wording
 from thumbs.report.run_record import RunRecord, read_runs
 from thumbs.report.svg import Chart, draw
 from thumbs.runs.rundir import RunDir
@@ -102,6 +102,14 @@ def _section(number: int, run: RunRecord, *, several: bool) -> dict[str, Any]:
         "z0_answer": wording.z0_answer(run),
         "heldout": tables.heldout_table(run),
         "baselines": tables.baseline_table(run),
+        "rewards": [
+            _drawing(chart)
+            for chart in (
+                reward_charts.reward_chart(run, f"rewards-of-{number}"),
+                reward_charts.calibration_chart(run, f"calibration-of-{number}"),
+            )
+            if chart is not None
+        ],
         "data": tables.data_table(run),
         "speed": tables.speed_table(run),
         "origin": tables.origin_table(run),

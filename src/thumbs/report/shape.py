@@ -75,6 +75,25 @@ class Curve(_Part):
     tpr: Annotated[list[Finite], Field(min_length=1)]
 
 
+class Histogram(_Part):
+    """Counts of rewards by label, bin by bin."""
+
+    edges: Annotated[list[Finite], Field(min_length=2)]
+    desirable: list[Annotated[int, Field(ge=0)]]
+    undesirable: list[Annotated[int, Field(ge=0)]]
+
+
+class Calibration(_Part):
+    """What groups of rows were said to be, and what they were."""
+
+    predicted: Annotated[list[Finite], Field(min_length=1)]
+    observed: list[Finite]
+    low: list[Finite]
+    high: list[Finite]
+    rows: list[Annotated[int, Field(ge=0)]]
+    error: Finite
+
+
 class Heldout(Baseline):
     """The held-out numbers before or after training."""
 
@@ -93,6 +112,9 @@ class Heldout(Baseline):
     missing: dict[str, str] | None = None
     baselines: dict[str, Baseline] | None = None
     roc: dict[str, Curve] | None = None
+    beta: Number = None
+    histogram: Histogram | None = None
+    calibration: Calibration | None = None
 
 
 class Sides(_Part):

@@ -29,7 +29,7 @@ class Line:
     """One curve.
 
     label: for the legend; "" leaves it out. colour: a key of PALETTE. dash: a key of _DASHES.
-    faint: drawn behind, as the noise around a smoothed curve.
+    faint: drawn behind, as the noise around a smoothed curve. points: each point is marked.
     """
 
     x: list[float]
@@ -38,11 +38,15 @@ class Line:
     colour: str = "series-1"
     dash: str = "solid"
     faint: bool = False
+    points: bool = False
 
 
 @dataclass(frozen=True)
 class Chart:
-    """key: unique on the page. alt: what the chart shows, for those who cannot see it."""
+    """key: unique on the page. alt: what the chart shows, for those who cannot see it.
+
+    square: both axes go from 0 to 1. integer_x: ticks at whole numbers, such as steps.
+    """
 
     key: str
     title: str
@@ -52,6 +56,7 @@ class Chart:
     alt: str
     note: str = ""
     square: bool = False
+    integer_x: bool = True
 
     @property
     def legend(self) -> list[Line]:
@@ -102,12 +107,13 @@ def _figure(chart: Chart) -> Figure:
             linestyle=_DASHES[line.dash],
             linewidth=1.0 if line.faint else 1.8,
             alpha=0.35 if line.faint else 1.0,
-            marker="o" if len(line.x) == 1 else "",
+            marker="o" if len(line.x) == 1 or line.points else "",
+            markersize=4,
             solid_capstyle="round",
         )
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=not chart.square))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=chart.integer_x and not chart.square))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     heights = {y for line in chart.lines for y in line.y}
     if len(heights) == 1:  # a constant is drawn over 0, not over a magnified nothing

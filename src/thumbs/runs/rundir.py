@@ -208,6 +208,11 @@ def read_described(run: RunDir) -> dict[str, Any]:
     Raises:
         RunError: the file is missing, or holds something else.
     """
+    if not run.data.exists():
+        raise RunError(
+            f"{run.data}: is missing, so what the run was trained on is not known. Restore it from "
+            "a copy, or start a new run; finished weights stay in model/ and checkpoints/."
+        )
     found = read_json(run.data)
     for key in ("feedback.path", "feedback.sha256", "policy.weight_sha256", "today"):
         value: Any = found

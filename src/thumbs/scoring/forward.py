@@ -22,6 +22,7 @@ from thumbs.scoring import packed
 from thumbs.scoring.packed import Pack, PromptStates
 from thumbs.scoring.probe import head_last_agrees
 from thumbs.scoring.rope import LengthDependentRope
+from thumbs.scoring.sharing import packs_agree, trees_agree
 from thumbs.scoring.tree import (
     Layout,
     TokenSequence,
@@ -30,9 +31,7 @@ from thumbs.scoring.tree import (
     lay_out,
     plant,
 )
-
-# What models raise that take no mask of four dimensions, or no word of how a row is packed.
-PROBE_ERRORS = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+from thumbs.scoring.windows import other_windows
 
 # Width from which products in bfloat16 pay on a CPU that has them. Forward and backward of 16
 # answers, float32's time over autocast's, 2 cores of an AMD EPYC (avx512_bf16), torch 2.13: width
@@ -172,7 +171,10 @@ class Scorer(nn.Module):
             # Seen, GFLOP/s of one core: AVX2 0.8 against 50 in float32, AVX-512 38 against 75.
             notes.append("this CPU has no bfloat16 products: expect 2 to 7 times float32's time")
         if not self.shares_prompts and not self.rope:
-            notes.append("every answer is computed with its own prompt: the model cannot share it")
+            why = "the model cannot share it"
+            if _is_exact(self.model):
+                why = "in float64 sums are to agree to the last digit"
+            notes.append(f"every answer is computed with its own prompt: {why}")
         return notes
 
     def _token_logps(
@@ -276,17 +278,25 @@ def build_scorer(model: Any, *, dtype: str = "auto") -> Scorer:
     with scorer.compute() if has_narrow_weights else nullcontext():
         agrees = head_last_agrees(model, scorer.head_logps)
     scorer.head_last = agrees and not drops_before_head
-    # float64 is there to compare to the last digit; norms that compute in float32 (Llama's) turn a
-    # difference in attention's last digit into one in the eighth.
-    exact = next(model.parameters()).dtype == torch.float64
-    scorer.shares_prompts = not scorer.rope and not exact and _trees_agree(scorer)
+    scorer.shares_prompts = (
+        not scorer.rope
+        and not _is_exact(model)
+        and not other_windows(model.config.get_text_config())
+        and trees_agree(scorer)
+    )
     on_cpu = scorer.device.type == "cpu"  # elsewhere many small products would wait for launches
     if scorer.shares_prompts and on_cpu and _takes_own_attention(model):
         model.set_attn_implementation(packed.NAME)
-        scorer.packs = _packs_agree(scorer)
+        scorer.packs = packs_agree(scorer)
         if not scorer.packs:
             model.set_attn_implementation("sdpa")
     return scorer
+
+
+def _is_exact(model: Any) -> bool:
+    """float64 is there to compare to the last digit; norms that compute in float32 (Llama's) turn a
+    difference in attention's last digit into one in the eighth."""
+    return bool(next(model.parameters()).dtype == torch.float64)
 
 
 def _gains_from_bfloat16(model: Any) -> bool:
@@ -324,56 +334,11 @@ def index_prompts(
     return list(numbers), prompt_of
 
 
-def _trees_agree(scorer: Scorer) -> bool:
-    """Does the model score completions that share their prompt's forward as it does alone?
-
-    A model that takes no mask of four dimensions says so by an error.
-    """
-    prompts, completions, prompt_of = _probe_sequences(scorer)
-    with torch.no_grad():
-        alone = scorer(prompts, completions, prompt_of).logps
-        scorer.shares_prompts = True
-        try:
-            shared = scorer(prompts, completions, prompt_of).logps
-        except PROBE_ERRORS:
-            return False
-        finally:
-            scorer.shares_prompts = False
-    return _agree(scorer, alone, shared)
-
-
-def _packs_agree(scorer: Scorer) -> bool:
-    """The same for one row without padding, and for completions that go on from kept prompts."""
-    prompts, completions, prompt_of = _probe_sequences(scorer)
-    with torch.no_grad():
-        alone = scorer(prompts, completions, prompt_of).logps
-        scorer.packs = True
-        try:
-            first = scorer(prompts, completions[::-1], prompt_of[::-1], keep_prompts=True)
-            later = scorer(prompts, completions, prompt_of, after=first.prompts).logps
-        except PROBE_ERRORS:
-            return False
-        finally:
-            scorer.packs = False
-    return _agree(scorer, alone, first.logps.flip(0)) and _agree(scorer, alone, later)
-
-
 def _takes_own_attention(model: Any) -> bool:
     asked = getattr(model, "_can_set_attn_implementation", None)
     return (
         asked is not None and asked() and model.config._attn_implementation in ("sdpa", packed.NAME)
     )
-
-
-def _probe_sequences(scorer: Scorer) -> tuple[list[list[int]], list[list[int]], list[int]]:
-    size = scorer.model.get_input_embeddings().weight.shape[0]
-    ids = [(7919 * i + 13) % size for i in range(40)]
-    return [ids[:9], ids[9:12]], [ids[12:20], ids[20:23], ids[23:40]], [0, 0, 1]
-
-
-def _agree(scorer: Scorer, alone: Tensor, shared: Tensor) -> bool:
-    tolerance = 1e-3 if scorer.autocast is None and alone.dtype == torch.float32 else 0.1
-    return bool(torch.allclose(alone, shared, rtol=0.0, atol=tolerance))
 
 
 def _head_weight(head: Any) -> Tensor:

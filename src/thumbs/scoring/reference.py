@@ -19,7 +19,7 @@ from torch import Tensor
 
 from thumbs.errors import Interrupted, RunError
 from thumbs.files import write_bytes
-from thumbs.models.load import ModelIdentity
+from thumbs.models.identity import ModelIdentity
 from thumbs.progress import progress_bar
 from thumbs.scoring.backoff import Budget
 from thumbs.scoring.cache import ScoreCache, tensor_sha256

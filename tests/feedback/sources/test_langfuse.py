@@ -7,7 +7,7 @@ from tests.feedback.sources.reading import Reading
 
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.provider_json import CUT
-from thumbs.feedback.sources.langfuse import IN_BOTH, OF_EVALUATOR, read
+from thumbs.feedback.sources.langfuse import IN_BOTH, OF_EVALUATOR, detect, read
 
 READING = Reading("langfuse", read)
 rows, refusal = READING.rows, READING.refusal
@@ -59,3 +59,11 @@ def test_an_answer_that_was_cut_is_left_out_and_counted(tmp_path: Path) -> None:
     assert tally.dropped[CUT] == 1
     kept = Tally(keep=frozenset({"unfinished"}))
     assert len(rows(tmp_path, whole, cut, tally=kept)) == 2
+
+
+def test_an_observation_is_known_by_its_kind_and_trace(tmp_path: Path) -> None:
+    seen = {"id": "o", "traceId": "t", "type": "GENERATION", "input": "2+2?", "output": "4"}
+    vote = {**score(1), "observationId": "o"}
+    assert detect(seen)
+    assert not detect({**seen, "type": "of our own"})
+    assert [one.label for one in rows(tmp_path, seen, vote)] == [True]

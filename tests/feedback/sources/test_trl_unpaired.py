@@ -8,7 +8,7 @@ from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback
-from thumbs.feedback.sources.trl_unpaired import detect, read
+from thumbs.feedback.sources.trl_unpaired import WITHOUT_VOTE, detect, read
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "trl_unpaired_preference.jsonl"
 
@@ -74,3 +74,20 @@ def test_a_malformed_row_is_an_error_with_its_line(tmp_path: Path, row: str, fin
         rows(tmp_path, '{"prompt": "a", "completion": "b", "label": true}', row)
     assert f"f.jsonl:2: {''}" in str(caught.value)
     assert finding in str(caught.value)
+
+
+def test_the_cells_of_a_table_are_labels_and_weights(tmp_path: Path) -> None:
+    labels = ["True", "false", "1.0", "0", "", "NaN"]
+    lines = [f"q{i},a,{label},{i}.5" for i, label in enumerate(labels)]
+    (tmp_path / "f.csv").write_text("\n".join(["prompt,completion,label,weight", *lines]))
+    tally = Tally()
+    records = list(read([tmp_path / "f.csv"], tally, options=ImportOptions()))
+    assert [record.label for record in records] == [True, False, True, False]
+    assert [record.weight for record in records] == [0.5, 1.5, 2.5, 3.5]
+    assert tally.dropped[WITHOUT_VOTE] == 2
+
+
+def test_other_words_in_a_table_are_told_a_mapping(tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_text("prompt,completion,label\nq,a,fine\n")
+    with pytest.raises(FeedbackError, match=r"record 1: .*'fine'.*--map label=label --up WORD"):
+        list(read([tmp_path / "f.csv"], Tally(), options=ImportOptions()))

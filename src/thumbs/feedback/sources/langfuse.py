@@ -45,6 +45,7 @@ DROPS = (
 SCORE_KEYS = {"name", "dataType", "source"}
 # Columns of a trace or observation that are lists without being scores.
 NO_SCORES = ("tags", "comments", "observations", "scores", "usageDetails", "costDetails")
+OBSERVATIONS = ("GENERATION", "SPAN", "EVENT", "AGENT", "CHAIN", "TOOL", "RETRIEVER")
 NO_VOTES = ("TEXT", "CORRECTION")
 EVALUATOR = "EVAL"  # whose scores count where --score-name asks for them
 
@@ -155,6 +156,8 @@ def _is_score(row: Mapping[str, Any]) -> bool:
 
 def _is_text(row: Mapping[str, Any]) -> bool:
     """Whether a row is a trace or an observation: what only Langfuse calls so beside its text."""
+    if row.keys() >= {"id", "traceId", "input", "output"} and row.get("type") in OBSERVATIONS:
+        return True
     own = {"sessionId", "userId", "environment", "bookmarked", "traceId", "release", "public"}
     return {"id", "input", "output"} <= row.keys() and len(own & row.keys()) >= 2
 

@@ -5,11 +5,13 @@ tone), notes, human annotations. Out: a record per call and reacting person; a n
 person is its comment. Source: Weave's documentation, "Collect feedback".
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from thumbs.errors import FeedbackError
 from thumbs.feedback.clean import Tally
 from thumbs.feedback.entries import read_entries
 from thumbs.feedback.labels import NEITHER, ON_THRESHOLD, Judge, Vote, plain_text
@@ -30,8 +32,12 @@ from thumbs.feedback.record import Feedback
 NAME = "weave"
 READS = "calls with summary.weave.feedback: thumbs as reactions, wandb.annotation.* by --score-name"
 OTHER_REACTION = "reaction that is no thumb"
+OTHER_ANNOTATION = "annotation that --score-name does not name"
 WITH_ERROR = "answer with an error"
-DROPS = (*RECORD_DROPS, CUT, OTHER_REACTION, WITH_ERROR, LATER_VOTE, NEITHER, ON_THRESHOLD)
+DROPS = (
+    *(*RECORD_DROPS, CUT, OTHER_REACTION, OTHER_ANNOTATION, WITH_ERROR, LATER_VOTE, NEITHER),
+    ON_THRESHOLD,
+)
 
 REACTION, NOTE, ANNOTATION = "wandb.reaction.1", "wandb.note.1", "wandb.annotation."
 THUMBS = (plain_text("\N{THUMBS UP SIGN}"), plain_text("\N{THUMBS DOWN SIGN}"))
@@ -58,6 +64,7 @@ def read(paths: Sequence[Path], tally: Tally, *, options: ImportOptions) -> Iter
     def votes() -> Iterator[Vote]:
         return (Vote(j.vote, j.call.get("inputs")) for j in _judged(paths, options, Tally()))
 
+    _require_name(paths, options)
     last = LastVotes()
     for judged in _judged(paths, options, tally):
         last.note((judged.call.get("id"), judged.rater), judged.order)
@@ -78,6 +85,7 @@ def _judged(paths: Sequence[Path], options: ImportOptions, tally: Tally) -> Iter
             kind, payload = str(given.get("feedback_type")), mapping(given.get("payload"))
             if options.score_name:
                 if kind != ANNOTATION + options.score_name.removeprefix(ANNOTATION):
+                    tally.dropped[OTHER_ANNOTATION] += kind.startswith(ANNOTATION)
                     continue
                 vote = payload.get("value", payload)
             elif kind == REACTION:
@@ -86,10 +94,29 @@ def _judged(paths: Sequence[Path], options: ImportOptions, tally: Tally) -> Iter
                     tally.dropped[OTHER_REACTION] += 1
                     continue
             else:
+                tally.dropped[OTHER_ANNOTATION] += kind.startswith(ANNOTATION)
                 continue
             rater = str(given.get("wb_user_id") or given.get("creator") or "")
             order = (time_text(given.get("created_at"), place), number)
             yield Judged(place, call, vote, rater, order)
+
+
+def _require_name(paths: Sequence[Path], options: ImportOptions) -> None:
+    """Refuse a --score-name that no annotation has, and annotations alone where none is named."""
+    kinds = Counter(
+        str(given.get("feedback_type"))
+        for _, call in chain.from_iterable(map(read_entries, paths))
+        for given in _feedback(call)
+    )
+    names = {k.removeprefix(ANNOTATION): n for k, n in kinds.items() if k.startswith(ANNOTATION)}
+    found = ", ".join(f"{name} ({count})" for name, count in sorted(names.items())) or "none"
+    where = ", ".join(map(str, paths))
+    if options.score_name and options.score_name.removeprefix(ANNOTATION) not in names:
+        finding = f"no annotation is called {options.score_name!r}; found: {found}"
+        raise FeedbackError(f"{where}: {finding}. Name one of them with --score-name.")
+    if names and not options.score_name and not kinds[REACTION]:
+        finding = f"no reactions, but annotations: {found}"
+        raise FeedbackError(f"{where}: {finding}. Say which is the vote with --score-name.")
 
 
 def _feedback(call: Mapping[str, Any]) -> list[Mapping[str, Any]]:
