@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install install-dev demo test lint bench theory x10 intervals profile label-blocks scale scale-import memory faults fuzz fuzz-import lora-demo docs clean
+.PHONY: install install-dev demo test lint bench theory x10 intervals audit-auc profile label-blocks scale scale-import memory faults fuzz fuzz-import lora-demo docs clean
 
 install: $(VENV)/installed
 
@@ -78,6 +78,10 @@ x10: install
 # How often the intervals of a win rate hold the truth, by simulation; writes experiments/results/.
 intervals: install
 	$(BIN)/python -m experiments.interval_coverage
+
+# Wrong labels that an audit finds, five seeds; writes experiments/results/.
+audit-auc: install
+	$(BIN)/python -m experiments.audit_auc
 
 # Adapters against whole weights on the demo, three seeds; writes benchmarks/results/.
 lora-demo: install

@@ -99,7 +99,7 @@ CONFIGURED = TRAIN.replace("{file}", "chat.jsonl --config {file}")
 CHECKS = ("check {file}", "check {file} --model {m} --json", TRAIN)
 IMPORTS = ("import {file} --out out.jsonl", "import {file} --out out.parquet --json")
 REPORT = ("report run", "report run other --out out.html")
-EVAL = ("eval run",)
+EVAL = ("eval run", "audit run --out out.csv")
 RESUME = ("train --resume stopped",)
 TARGETS = [
     Target("feedback, messages", "chat.jsonl", "lines", (*CHECKS, *IMPORTS)),
@@ -125,6 +125,7 @@ TARGETS = [
 ]
 VERBS = [
     *("check chat.jsonl", "import pairs.jsonl --out out.jsonl", "eval run", "report run", "losses"),
+    "audit run --out out.jsonl",
     *(TRAIN.replace("{file}", "chat.jsonl"), "train --resume stopped"),
 ]
 

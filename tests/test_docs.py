@@ -74,6 +74,8 @@ NEEDED_BESIDE = {
     "model.quantization=nf4": ["model.lora={}"],
     "model.dtype=bfloat16": ["train.optimizer=adamw_kahan"],
     "loss.margin=2": ["loss.name=simpo"],
+    "train.early_stopping=3": ["train.eval_every=50"],
+    "train.keep_best=true": ["train.eval_every=50"],
 }
 
 
@@ -120,7 +122,7 @@ def test_every_block_of_the_training_page_runs_in_its_order(workplace: Path) -> 
             (workplace / "my_losses.py").write_text(block)
         else:
             exec(compile(block, "docs/training.md", "exec"), {})
-    assert ran == {"console": 4, "python": 3}
+    assert ran == {"console": 6, "python": 3}
     merged = load_file(workplace / "merged" / "model.safetensors")
     base = load_file(workplace / "my-model" / "model.safetensors")
     assert merged.keys() == base.keys()

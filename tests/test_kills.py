@@ -24,6 +24,8 @@ SETTINGS = {
     "train.learning_rate": 3e-3,
     "train.save_every": 2,
     "train.keep_last": 1,
+    "train.eval_every": 2,
+    "train.early_stopping": 9,
     "data.heldout_fraction": 0.2,
 }
 KILLED = -9
@@ -123,6 +125,7 @@ def test_pitfall_22_a_killed_run_ends_in_the_same_bytes(
     assert files(run, "model") == files(unbroken, "model")
     assert torch.equal(frozen_values(run), frozen_values(unbroken))
     assert steps(run) == steps(unbroken)
+    assert (run / "heldout.jsonl").read_bytes() == (unbroken / "heldout.jsonl").read_bytes()
     assert {p.name for p in run.iterdir()} == {p.name for p in unbroken.iterdir()}
     assert list(run.rglob("*.partial")) == []
     assert heldout(run) == heldout(unbroken)

@@ -27,7 +27,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "loss_table": set(),
     "config_errors": set(),
     "config_model": set(),
-    "config": {"loss_table", "config_errors", "config_model"},
+    "config_train": {"config_model"},
+    "config": {"loss_table", "config_errors", "config_model", "config_train"},
     "core": set(),
     "feedback": {"config"},
     "data": {"feedback", "config"},
@@ -41,13 +42,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "collect": {"feedback"},
     "prepare": ASSEMBLED,
     "budget": ASSEMBLED | {"prepare"},
-    "execute": ASSEMBLED | {"prepare"},
+    "summary": ASSEMBLED,
+    "execute": ASSEMBLED | {"prepare", "summary"},
     "dry_run": ASSEMBLED | {"prepare", "budget"},
     "model_check": ASSEMBLED | {"prepare", "budget"},
     "model_or_run": ASSEMBLED | {"prepare"},
     "compare": ASSEMBLED | {"budget", "model_or_run"},
+    "audit_run": ASSEMBLED | {"prepare", "budget", "model_or_run"},
     "pipeline": ASSEMBLED
-    | {"prepare", "budget", "dry_run", "model_check", "model_or_run", "execute", "compare"},
+    | {"prepare", "budget", "dry_run", "model_check", "model_or_run", "execute"}
+    | {"compare", "audit_run"},
     "printing": {"feedback.check_tables"},
     # Verbs that need no torch go past the pipeline, whose imports load it.
     "refusals": set(),

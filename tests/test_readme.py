@@ -75,7 +75,7 @@ def test_every_command_of_the_readme_runs_and_prints_what_it_shows(
         assert result.exit_code == 0, (arguments, result.exception, result.stderr)
         require_shown(shown, result.stdout)
         verbs.append(arguments[0])
-    assert verbs == ["import", "check", "train", "train", "eval", "report"]
+    assert verbs == ["import", "check", "train", "train", "eval", "report", "audit"]
     for block in blocks(README, "python"):
         exec(compile(block, "README.md", "exec"), {})
     (tree,) = (block for block in blocks(README, "text") if block.startswith("runs/first/"))

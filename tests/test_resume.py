@@ -165,7 +165,10 @@ def test_settings_that_do_not_change_the_result_may_be_edited(folder: Path, stop
         edit_config(stopped, "train", key, value)
     pipeline.resume_training(stopped)
     assert weights(stopped) == weights(folder / "unbroken")
-    assert len(list((stopped / "checkpoints").iterdir())) == 1
+    kept = [int(path.name[5:]) for path in (stopped / "checkpoints").iterdir()]
+    evaluations = read_metrics(stopped / "heldout.jsonl")
+    best = next(line["step"] for line in reversed(evaluations) if line["is_best"])
+    assert sorted(kept) == sorted({best, evaluations[-1]["step"]})
 
 
 def test_settings_that_change_rounding_may_be_edited_and_the_run_says_so(

@@ -18,6 +18,7 @@ from thumbs.config import load_config
 from thumbs.errors import ConfigError, ThumbsError
 from thumbs.printing import (
     out_console,
+    print_audit,
     print_benchmark,
     print_demo,
     print_import,
@@ -342,6 +343,25 @@ def evaluate(
 
 app.command("compare")(cli_compare.compare)
 app.command("judge-check")(cli_compare.judge_check)
+
+
+@app.command()
+def audit(
+    run: Annotated[Path, typer.Argument(help="A finished run.")],
+    out: Annotated[
+        Path | None, typer.Option(help="File for the flagged rows: .jsonl or .csv.")
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="The most rows to show and write.")] = None,
+    json: Json = False,
+) -> None:
+    """Rows the run disbelieves: likely wrong labels, to label again or to leave out."""
+    from thumbs import pipeline
+
+    result = pipeline.audit(run, out, top)
+    if json:
+        print_json(result)
+    else:
+        print_audit(str(run), result)
 
 
 @app.command()

@@ -6,21 +6,20 @@ In: a YAML file, `--set a.b=value` overrides. Out: a validated `Config`. Importa
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from thumbs.config_errors import explain
+from thumbs.config_model import Auto, Stage
 from thumbs.config_model import LoraConfig as LoraConfig
 from thumbs.config_model import ModelConfig as ModelConfig
-from thumbs.config_model import Stage
+from thumbs.config_train import TrainConfig as TrainConfig
 from thumbs.errors import ConfigError
 from thumbs.loss_table import LOSS_TABLE, loss_needs
 from thumbs.yaml_text import UNREADABLE, parse_yaml, read_yaml
 
-Auto = Literal["auto"]
-Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 LORA_LEARNING_RATE = 5e-5
 FROM_WEIGHTS = ("pissa", "olora")  # starts of adapters that change the weights too
 OWN_CONSTANTS = (
@@ -46,7 +45,8 @@ class DataConfig(Stage):
     """Losses of pairs: every desirable with every undesirable answer to its prompt, or one pair per
     prompt, drawn from the seed."""
     exclude: str | None = None
-    """A file with one record id per line; these records are left out, and counted."""
+    """A file with one record id per line, or one that `thumbs audit --out` wrote (.jsonl, .csv);
+    these records are left out, and counted."""
 
 
 class Z0Config(Stage):
@@ -133,65 +133,6 @@ class LossConfig(Stage):
         if isinstance(weight, float) and not 0.0 <= weight < float("inf"):
             raise ValueError("a weight is a finite number >= 0, or auto")
         return weight
-
-
-class TrainConfig(Stage):
-    """The optimizer and the order of work."""
-
-    epochs: int = Field(default=1, ge=1, le=100_000)
-    """Passes over the training rows."""
-    max_steps: int | None = Field(default=None, ge=1)
-    """Stop after this many optimizer steps; null runs every epoch to its end."""
-    batch_size: int = Field(default=32, ge=1)
-    """Rows per optimizer step over all ranks; statistical (arXiv 2402.01306v4: 8 to 128)."""
-    micro_batch_tokens: int | Auto = "auto"
-    """Tokens (padding included) of one forward; memory and speed only, never the result. auto takes
-    the most that pays and fits what is free, and says so."""
-    group_prompts: bool = True
-    """Rows of one prompt meet in one batch where the label proportion allows."""
-    optimizer: Literal["adamw", "adamw_kahan", "adamw_8bit"] = "adamw"
-    """adamw_kahan: AdamW that keeps what rounding takes from bfloat16 weights, so that they move as
-    float32 weights do; the same as adamw for float32 weights. adamw_8bit: AdamW with moments of 8
-    bits, those of embeddings and small weights of 32 (arXiv 2110.02861v2; bitsandbytes, extra
-    [quant])."""
-    learning_rate: float = Field(default=5e-6, gt=0.0)
-    """Peak learning rate. 5e-6 suits 8B parameters; the smaller the model, the higher. Where
-    adapters are trained the default is 5e-5."""
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
-    """Decay of AdamW's two moments."""
-    weight_decay: float = Field(default=0.0, ge=0.0)
-    """Decoupled decay of matrices; vectors (norms, biases) are never decayed."""
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """Learning rate after the warm-up: down to 0 (linear, cosine), or constant."""
-    warmup_fraction: float = Field(default=0.1, ge=0.0, le=1.0)
-    """Share of the steps over which the learning rate rises from 0."""
-    max_grad_norm: float = Field(default=1.0, gt=0.0)
-    """The gradient is scaled down to this Euclidean norm where it is longer."""
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    """Split, order, pairings, sampling: same seed and machine, same bytes."""
-    save_every: int | None = Field(default=None, ge=1)
-    """Steps between checkpoints; null saves every ten minutes. The end of an
-    epoch is always saved."""
-    keep_last: int = Field(default=2, ge=1)
-    """Checkpoints kept; older ones are deleted."""
-    eval_every: int | None = Field(default=None, ge=1)
-    """Steps between evaluations on held-out rows; null evaluates before and after training."""
-    guard: Literal["warn", "stop", "ignore"] = "warn"
-    """What to do where the rewards of both labels fall together over 40 steps, the sign of a
-    learning rate that is too high (arXiv 2402.01306v4): say so once, or save a checkpoint and
-    stop."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
-    compile: bool = False
-    """Compile the decoder layers (torch.compile; on a CPU it needs a C++ compiler). The result is
-    the same up to rounding. Meant for GPUs: on a CPU it did not pay for a Llama of 25M."""
-
-    @field_validator("micro_batch_tokens")
-    @classmethod
-    def _tokens_positive(cls, tokens: int | str) -> int | str:
-        if isinstance(tokens, int) and tokens < 1:
-            raise ValueError("a number of tokens >= 1, or auto")
-        return tokens
 
 
 class Config(Stage):
@@ -283,6 +224,12 @@ def _contradictions(config: Config) -> Iterator[str]:
             f"train.eval_every is {train.eval_every}, but data.heldout_fraction is 0, so there is "
             "nothing to evaluate on; raise data.heldout_fraction, or leave train.eval_every out"
         )
+    for key in ("early_stopping", "keep_best"):
+        if getattr(train, key) and train.eval_every is None:
+            yield (
+                f"train.{key} is {getattr(train, key)}, but train.eval_every is null, so nothing "
+                f"is evaluated on the way; set train.eval_every, or leave train.{key} out"
+            )
 
 
 def _constants_of_other_losses(loss: LossConfig) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 LARGEST_WHOLE = 2**63  # what the JSON of a run and PyTorch's seeds can hold
+Auto = Literal["auto"]
 AdapterInit = Literal["default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_16"]
 
 

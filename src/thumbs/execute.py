@@ -7,10 +7,8 @@ reference pass -> steps -> model -> held-out numbers -> summary -> report.
 import copy
 import dataclasses
 import functools
-import platform
-import shlex
-import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -56,13 +54,12 @@ from thumbs.scoring.reference import (
     read_frozen_reference,
     reference_pass,
 )
+from thumbs.summary import PACKAGES, heldout_line, summarise, told
 from thumbs.train.launch import decided_by_first
-from thumbs.train.loop import Progress, train
+from thumbs.train.loop import train
 from thumbs.train.ranks import ALONE, Ranks
 from thumbs.train.scored_pairs import TrainingData
 from thumbs.train.step import BoundLoss, StepSettings
-
-PACKAGES = ("thumbs", "torch", "transformers")
 
 
 def execute(
@@ -146,17 +143,28 @@ def _execute(
         resume=checkpoint,
         z0_check_every=_z0_check_every(config),
         sync_every=config.loss.steps_between_syncs,
-        evaluate=lambda step: _print_heldout(step, heldout(scorer) if measures else None),
+        evaluate=functools.partial(_evaluate, heldout, scorer, ranks) if prepared.heldout else None,
     )
     drop_value_head(policy.model)
     if ranks.rank > 0:
         return {}
     after = heldout(scorer) if prepared.heldout else None
     _save_model(run, config, policy, prepared)
-    summary = _summary(run, progress, before, after, time.perf_counter() - started)
+    summary = summarise(run, config, progress, before, after, time.perf_counter() - started)
     write_json(run.summary, summary | {"demo": demo or None})
     write_report(run.path)
-    return _told(run, summary) | {"weights": prepared.weights}
+    return told(run, summary) | {"weights": prepared.weights}
+
+
+def _evaluate(
+    heldout: Callable[[Scorer], HeldoutMetrics], scorer: Scorer, ranks: Ranks, step: int
+) -> dict[str, Any] | None:
+    """The line of an evaluation on the way, which the first rank makes and shows."""
+    if ranks.rank > 0:
+        return None
+    line = heldout_line(heldout(scorer))
+    console.print(f"step {step}: held-out AUC {line['auc']}, accuracy {line['accuracy']}")
+    return line
 
 
 def finish(run: RunDir, weights: Any) -> dict[str, Any] | None:
@@ -178,7 +186,7 @@ def finish(run: RunDir, weights: Any) -> dict[str, Any] | None:
     if run.report.is_file():
         raise RunError(f"{run.path}: this run is complete; see {run.report}")
     write_report(run.path)
-    return _told(run, summary) | {"weights": weights}
+    return told(run, summary) | {"weights": weights}
 
 
 def machine_facts(
@@ -196,12 +204,6 @@ def machine_facts(
         "micro_batch_tokens": micro_batch_tokens,
         **{package: version(package) for package in PACKAGES},
     }
-
-
-def _told(run: RunDir, summary: dict[str, Any]) -> dict[str, Any]:
-    keys = ("run", "model", "steps", "loss", "z0", "seconds")
-    told = {key: summary[key] for key in keys} | {"heldout": summary["heldout"]["after"]}
-    return told | {"report": str(run.report)}
 
 
 def _scorer(config: Config, loaded: LoadedModel) -> Scorer:
@@ -357,36 +359,3 @@ def _tokenizer_to_save(config: Config, prepared: Prepared) -> Any:
     tokenizer = copy.deepcopy(prepared.tokenizer)
     tokenizer.chat_template = template_with_control(template)
     return tokenizer
-
-
-def _summary(
-    run: RunDir,
-    progress: Progress,
-    before: HeldoutMetrics | None,
-    after: HeldoutMetrics | None,
-    seconds: float,
-) -> dict[str, Any]:
-    last = progress.last or {}
-    weights = run.model.glob("*.safetensors")
-    return {
-        "run": str(run.path),
-        "model": str(run.model),
-        "steps": progress.step,
-        "guard_trips": progress.guard_trips,
-        "loss": last.get("loss"),
-        "z0": last.get("z0"),
-        "heldout": {
-            "before": before.to_dict() if before else None,
-            "after": after.to_dict() if after else None,
-        },
-        "seconds": seconds,
-        "command": shlex.join(["thumbs", *sys.argv[1:]]),
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
-        "model_sha256": {file.name: sha256_file(file) for file in sorted(weights)},
-    }
-
-
-def _print_heldout(step: int, metrics: HeldoutMetrics | None) -> None:
-    if metrics is not None:
-        numbers = metrics.to_dict()
-        console.print(f"step {step}: held-out AUC {numbers['auc']}, accuracy {numbers['accuracy']}")

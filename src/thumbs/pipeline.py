@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from thumbs.audit_run import audit_run
 from thumbs.budget import micro_batch_tokens, tokens_without_gradient
 from thumbs.compare import CompareRequest, JudgeRequest, check_judge, run_comparison
 from thumbs.config import Config, dump_config, load_config, with_whole_paths
@@ -79,6 +80,7 @@ NUM_DEMO_PROBLEMS = 1_000
 __all__ = [
     "BENCHMARKS",
     "BenchmarkSettings",
+    "audit",
     "check",
     "compare",
     "demo",
@@ -257,6 +259,11 @@ def judge_check(
 ) -> dict[str, Any]:
     """`thumbs judge-check`: how often a judge says what people said of pairs of answers."""
     return check_judge(request, files, limit=limit, out=out)
+
+
+def audit(run: Path, out: Path | None = None, top: int | None = None) -> dict[str, Any]:
+    """`thumbs audit`: rows whose implied reward contradicts their label; `out` gets them."""
+    return audit_run(run, out, top)
 
 
 def report(runs: Sequence[Path], out: Path | None = None) -> Path:

@@ -34,6 +34,7 @@ from thumbs.errors import ConfigError, FeedbackError
 from thumbs.evaluate.score import plan_evaluation
 from thumbs.feedback.balance import auto_weights
 from thumbs.feedback.control import with_control
+from thumbs.feedback.exclusion import excluded_ids
 from thumbs.feedback.file import read_feedback
 from thumbs.feedback.record import Feedback
 from thumbs.feedback.split import split_heldout
@@ -91,6 +92,7 @@ def prepare(feedback: Path, config: Config, today: date) -> Prepared:
     columns = plan_columns(tokenized.rows)
     needs = loss_needs(config.loss.name)
     _require_trainable(feedback, config, columns, training)
+    _require_evaluable(config, columns, heldout)
     num_rows = len(training)
     if needs.pairs:
         training = _paired(feedback, config, columns, training)
@@ -155,7 +157,8 @@ def _tokenized(
 
     The rows of an earlier run are taken where nothing they depend on has changed.
     """
-    left_out = _left_out(config.data.exclude)
+    exclude = config.data.exclude
+    left_out = excluded_ids(Path(exclude)) if exclude else set()
     setting = _setting(config, today, tokenizer)
     sha256 = sha256_file(feedback) if feedback.is_file() else ""  # what is no file is refused below
     control = _control(config)
@@ -186,16 +189,6 @@ def _control(config: Config) -> str:
     if not loss_needs(config.loss.name).control:
         return ""
     return f"held out: {config.train.seed} {config.data.heldout_fraction}"
-
-
-def _left_out(exclude: str | None) -> set[str]:
-    try:
-        return set(Path(exclude).read_text(encoding="utf-8").split()) if exclude else set()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"data.exclude: {exclude}: cannot be read ({error}). Name a text file with one record "
-            "id per line, or set data.exclude=null."
-        ) from None
 
 
 def tokenize_records(records: list[Feedback], config: Config, today: date) -> TokenizedRows:
@@ -231,6 +224,22 @@ def _require_trainable(
         )
     labels = set(columns.desirable[list(training)].tolist())
     _require_needs(feedback, config, labels, len(set(columns.prompt[list(training)].tolist())))
+
+
+def _require_evaluable(config: Config, columns: PlanColumns, heldout: Sequence[int]) -> None:
+    """Refuse held-out rows that give no AUC where the best one is to be told by it."""
+    train = config.train
+    labels = set(columns.desirable[list(heldout)].tolist())
+    if not train.takes_best or len(labels) == 2:
+        return
+    key = "keep_best" if train.early_stopping is None else "early_stopping"
+    only = "desirable" if labels == {True} else "undesirable"
+    found = f"the {len(heldout):,} held-out rows are all {only}" if labels else "no row is held out"
+    raise ConfigError(
+        f"train.{key}: is {getattr(train, key)}, but {found}, and the best evaluation is told by "
+        f"an AUC over both labels. Raise data.heldout_fraction, bring more conversations, or leave "
+        f"train.{key} out."
+    )
 
 
 def _require_needs(feedback: Path, config: Config, labels: set[bool], prompts: int) -> None:

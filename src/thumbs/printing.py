@@ -11,9 +11,11 @@ from typing import Any
 import orjson
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
-from thumbs.feedback.check_tables import visible
+from thumbs.feedback.check_tables import plain, visible
+
+AUDIT_WIDTH = 60  # signs of a text in the table of an audit
 
 LEAST_SHOWN = 10  # questions of a part of a benchmark, on average
 out_console = Console(highlight=False)
@@ -134,6 +136,39 @@ def print_training(result: Mapping[str, Any]) -> None:
             markup=False,
         )
     out_console.print(f"model  {result['model']}\nreport {result['report']}", markup=False)
+
+
+def print_audit(title: str, result: Mapping[str, Any]) -> None:
+    """The worst rows, how many were flagged of which part, and what to do with the file."""
+    if result["top"]:
+        ids = Column("id", overflow="fold")
+        table = Table(ids, "label", "reward", "weight", "of", "prompt", "completion")
+        for row in result["top"]:
+            texts = (plain(row[key], AUDIT_WIDTH) for key in ("prompt", "completion"))
+            label = "up" if row["label"] else "down"
+            cells = (plain(row["id"]), label, f"{row['reward']:+.3f}")
+            weight = f"{row['gradient_weight']:.2f}"
+            table.add_row(*map(escape, (*cells, weight, row["split"], *texts)))
+        out_console.print(table)
+    parts = ", ".join(
+        f"{part['flagged']:,} of {part['rows']:,} {name}" for name, part in result["splits"].items()
+    )
+    out_console.print(
+        f"{title}: {result['flagged']:,} of {result['rows']:,} rows have the reward of the other "
+        f"label ({parts})",
+        markup=False,
+        soft_wrap=True,
+    )
+    if result["out"] is not None:
+        advice = (
+            " Correct the labels, or leave them out of the next run: "
+            f"--set data.exclude={result['out']}"
+        )
+        out_console.print(
+            f"{result['out']}: {result['written']:,} rows.{advice if result['written'] else ''}",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def print_demo(result: Mapping[str, Any]) -> None:

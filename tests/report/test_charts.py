@@ -1,5 +1,6 @@
 """Which curves are drawn, and through which points."""
 
+from dataclasses import replace
 from typing import Any
 
 import matplotlib
@@ -131,3 +132,19 @@ def test_another_users_matplotlib_settings_change_nothing() -> None:
     before = draw(chart())
     with matplotlib.rc_context({"axes.grid": False, "font.size": 30, "svg.fonttype": "path"}):
         assert draw(chart()) == before
+
+
+def test_evaluations_on_the_way_have_a_curve_of_their_own() -> None:
+    known = record(losses([0.5] * 8))
+    lines: list[dict[str, Any]] = [
+        {"step": 4, "auc": 0.6, "auc_low": 0.5, "auc_high": 0.7},
+        {"step": 8, "auc": 0.8, "auc_low": None, "auc_high": None},
+    ]
+    charts = training_charts([replace(known, evaluations=lines)])
+    [chart] = [chart for chart in charts if chart.key == "heldout-auc"]
+    assert [(line.x, line.y) for line in chart.lines] == [
+        ([4, 8], [0.6, 0.8]),
+        ([4], [0.5]),
+        ([4], [0.7]),
+    ]
+    assert "heldout-auc" not in {chart.key for chart in training_charts([known])}

@@ -163,3 +163,11 @@ def test_both_rewards_below_0_at_the_end_is_a_notice() -> None:
 def test_warnings_of_the_run_come_through() -> None:
     said = notices(record(data={"warnings": ["one prompt only"]}, summary={"steps": 1}))
     assert said == ["one prompt only"]
+
+
+def test_a_model_that_is_not_the_last_step_is_said_to_be_none() -> None:
+    of_best = record(summary={"heldout": None, "steps": 30, "model_step": 20})
+    [notice] = notices(of_best)
+    assert notice.startswith("The model is that of step 20, whose held-out AUC was best; training")
+    assert "went on to step 30." in notice
+    assert notices(record(summary={"heldout": None, "steps": 30, "model_step": 30})) == []

@@ -10,7 +10,7 @@ import torch
 
 from thumbs.errors import CheckpointError, OutputError
 from thumbs.files import sha256_bytes
-from thumbs.runs.checkpoint import Checkpoint, load_latest, save_checkpoint
+from thumbs.runs.checkpoint import Checkpoint, load_latest, load_step, save_checkpoint
 
 SmallDisk = Callable[[int], AbstractContextManager[None]]
 
@@ -70,6 +70,25 @@ def test_only_the_last_ones_are_kept(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4):
         save_checkpoint(tmp_path, checkpoint(step), keep_last=2)
     assert folders(tmp_path) == ["step-000003", "step-000004"]
+
+
+def test_the_step_to_keep_stays_beside_the_last_ones(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        save_checkpoint(tmp_path, checkpoint(step), keep_last=1, keep_step=2 if step > 1 else 0)
+    assert folders(tmp_path) == ["step-000002", "step-000004"]
+    save_checkpoint(tmp_path, checkpoint(5), keep_last=1, keep_step=5)
+    assert folders(tmp_path) == ["step-000005"]
+
+
+def test_one_step_is_loaded_whole_or_refused(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, checkpoint(step), keep_last=2)
+    assert load_step(tmp_path, 1).policy["head.weight"].tolist() == [[1.0] * 3] * 2
+    _flip_a_byte(tmp_path / "step-000001" / "policy.safetensors")
+    for step, told in ((1, "policy.safetensors is damaged"), (7, "is missing")):
+        with pytest.raises(CheckpointError, match=told) as error:
+            load_step(tmp_path, step)
+        assert str(error.value).startswith(f"{tmp_path / f'step-{step:06d}'}: ")
 
 
 def test_a_step_saved_again_replaces_what_stood_there(tmp_path: Path) -> None:

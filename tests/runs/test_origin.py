@@ -66,6 +66,14 @@ def test_what_leaves_the_run_the_same_may_differ(change: str) -> None:
     require_same_origin(origin(change), origin(), "x", "was")
 
 
+def test_when_to_look_may_not_differ_where_the_best_evaluation_makes_the_model() -> None:
+    then = origin("train.eval_every=4", "train.keep_best=true")
+    with pytest.raises(CheckpointError, match=r"train\.eval_every: was 4, run has 2\."):
+        require_same_origin(then, origin("train.eval_every=2", "train.keep_best=true"), "x", "was")
+    with pytest.raises(CheckpointError, match=r"train\.keep_best: was True, run has False\."):
+        require_same_origin(then, origin("train.eval_every=4"), "x", "was")
+
+
 def test_what_may_change_the_last_bits_is_told() -> None:
     now = replace(origin(), machine={"device": "cpu", "threads": 2, "micro_batch_tokens": 64})
     then = origin("train.gradient_checkpointing=true", "train.micro_batch_tokens=4096")

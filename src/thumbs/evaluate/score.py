@@ -40,7 +40,7 @@ def evaluate_heldout(
     """
     own = [(i, i) for i in members]
     mismatched = [pair for batch in batches for g in batch.groups for pair in g.mismatched]
-    ratios = _log_ratios(scorer, rows, [*own, *mismatched], reference, budget)
+    ratios = log_ratios(scorer, rows, [*own, *mismatched], reference, budget)
     _require_finite(rows, [*own, *mismatched], ratios, reference)
     between = ratios[len(own) :]
     baseline = kl_baseline(*log_ratio_sums(between, torch.zeros_like(between)))
@@ -73,7 +73,7 @@ def plan_evaluation(columns: PlanColumns, members: Sequence[int], config: Config
     return plan_epochs(columns, members, settings)[0]
 
 
-def _log_ratios(
+def log_ratios(
     scorer: Scorer | None,
     rows: Sequence[Row],
     pairs: Sequence[tuple[int, int]],

@@ -18,7 +18,7 @@ _COLOURS = list(PALETTE)
 
 @dataclass(frozen=True)
 class _Curves:
-    """One chart of the training section; keys: (column of metrics.jsonl, its name, its dash)."""
+    """One chart of the training section; keys: (column, its name, its dash)."""
 
     key: str
     title: str
@@ -60,6 +60,19 @@ _TRAINING = [
         "share of rows",
         [("accuracy", "accuracy", "solid")],
         "Rows on the right side of z0. Only held-out rows tell what was learned.",
+    ),
+    _Curves(
+        "heldout-auc",
+        "Held-out AUC on the way",
+        "AUC",
+        [
+            ("heldout.auc", "AUC", "solid"),
+            ("heldout.auc_low", "95 % interval, low", "dotted"),
+            ("heldout.auc_high", "95 % interval, high", "dotted"),
+        ],
+        "Desirable before undesirable answers that were not trained on. Falling while the training "
+        "curves rise: the model memorises.",
+        noisy=False,
     ),
     _Curves(
         "saturation",

@@ -4,14 +4,14 @@ In: a run folder. Out: `RunRecord`. Knows no torch.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from thumbs.errors import ConfigError, RunError
-from thumbs.report.shape import DATA, STEPS, SUMMARY, wrong_value
+from thumbs.report.shape import DATA, EVALUATIONS, STEPS, SUMMARY, wrong_value
 from thumbs.runs.rundir import open_run, read_json, read_metrics
 from thumbs.yaml_text import read_yaml
 
@@ -22,6 +22,7 @@ class RunRecord:
 
     name: unique among the runs of one report. config: flat, {"loss.beta": 0.1}.
     data, summary: {} while the run has not written them. steps: one mapping per optimizer step.
+    evaluations: one per evaluation on the way.
     """
 
     name: str
@@ -30,6 +31,7 @@ class RunRecord:
     data: dict[str, Any]
     steps: list[dict[str, Any]]
     summary: dict[str, Any]
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def finished(self) -> bool:
@@ -37,8 +39,13 @@ class RunRecord:
         return bool(self.summary)
 
     def column(self, key: str) -> tuple[list[int], list[float]]:
-        """The steps at which `key` has a number, and the numbers."""
-        known = [line for line in self.steps if line.get(key) is not None]
+        """The steps at which `key` has a number, and the numbers; heldout.KEY: of evaluations."""
+        of_evaluations = key.startswith("heldout.")
+        lines, key = (
+            self.evaluations if of_evaluations else self.steps,
+            key.removeprefix("heldout."),
+        )
+        known = [line for line in lines if line.get(key) is not None]
         return [line["step"] for line in known], [float(line[key]) for line in known]
 
     def heldout(self, when: str) -> dict[str, Any]:
@@ -61,17 +68,23 @@ def _read_run(path: Path, name: str) -> RunRecord:
         config = read_yaml(run.config, advice="Restore it, or start the run again.")
     except ConfigError as error:
         raise RunError(str(error)) from None
-    steps = read_metrics(run.metrics)
-    if wrong := wrong_value(STEPS, steps):
-        raise RunError(f"{run.metrics}: {wrong}; remove that line to see the others")
     return RunRecord(
         name=name,
         config_text=run.config.read_text(encoding="utf-8"),
         config=dict(_flat(config)),
         data=_read_mapping(run.data, DATA),
-        steps=list({line["step"]: line for line in steps}.values()),
+        steps=_read_lines(run.metrics, STEPS),
         summary=_read_mapping(run.summary, SUMMARY),
+        evaluations=_read_lines(run.heldout, EVALUATIONS),
     )
+
+
+def _read_lines(path: Path, shape: TypeAdapter[Any]) -> list[dict[str, Any]]:
+    """The last line of every step; none where the run has not written the file."""
+    lines = read_metrics(path)
+    if wrong := wrong_value(shape, lines):
+        raise RunError(f"{path}: {wrong}; remove that line to see the others")
+    return list({line["step"]: line for line in lines}.values())
 
 
 def _read_mapping(path: Path, shape: TypeAdapter[Any]) -> dict[str, Any]:

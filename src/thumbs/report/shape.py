@@ -149,6 +149,8 @@ class Summary(_Part):
     demo: Demo | None = None
     seconds: Number = None
     loss: Number = None
+    steps: Count = None
+    model_step: Count = None
     model: Text = None
     command: Text = None
     versions: dict[str, str] | None = None
@@ -182,7 +184,16 @@ class Step(_Numbered):
     seconds: Number = None
 
 
+class Evaluation(_Numbered):
+    """A line of RUN/heldout.jsonl."""
+
+    auc: Number = None
+    auc_low: Number = None
+    auc_high: Number = None
+
+
 STEPS: TypeAdapter[Any] = TypeAdapter(list[Step])
+EVALUATIONS: TypeAdapter[Any] = TypeAdapter(list[Evaluation])
 DATA: TypeAdapter[Any] = TypeAdapter(Data)
 SUMMARY: TypeAdapter[Any] = TypeAdapter(Summary)
 

@@ -120,6 +120,13 @@ def notices(run: RunRecord) -> list[str]:
     found = [str(warning) for warning in run.data.get("warnings") or []]
     if not run.finished:
         found.insert(0, "This run has not finished: there is no summary yet. Render again later.")
+    model_step, steps = run.summary.get("model_step"), run.summary.get("steps")
+    if model_step is not None and steps is not None and model_step < steps:
+        found.append(
+            f"The model is that of step {number(model_step)}, whose held-out AUC was best; "
+            f"training went on to step {number(steps)}. An AUC that was picked as the best of "
+            "several is a little too good: measure it on other feedback."
+        )
     up, down = (run.column(f"reward_{label}")[1] for label in ("desirable", "undesirable"))
     ends = [fmean(values[-max(1, len(values) // 5) :]) for values in (up, down) if values]
     if len(ends) == 2 and max(ends) < 0:

@@ -38,10 +38,13 @@ class Checkpoint:
     origin: Mapping[str, Any] = field(default_factory=dict)
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep_last: int) -> Path:
+def save_checkpoint(
+    folder: Path, checkpoint: Checkpoint, *, keep_last: int, keep_step: int = 0
+) -> Path:
     """Write `checkpoint` under `folder` and delete all but the `keep_last` newest.
 
-    A checkpoint of a later step is deleted too: the run went on from before it, so it was damaged.
+    That of `keep_step` stays however old it is. A checkpoint of a later step is deleted too: the
+    run went on from before it, so it was damaged.
 
     Raises:
         OutputError: there is no room for it; the checkpoints before it are as they were.
@@ -56,9 +59,26 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep_last: int) -> 
         (aside / "manifest.json").write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
     steps = _newest_first(folder)
     later = [path for step, path in steps if step > checkpoint.step]
-    for old in [*later, *(path for _, path in steps[len(later) + keep_last :])]:
+    earlier = steps[len(later) + keep_last :]
+    for old in [*later, *(path for step, path in earlier if step != keep_step)]:
         remove_folder(old)
     return target
+
+
+def load_step(folder: Path, step: int) -> Checkpoint:
+    """The checkpoint of `step` under `folder`.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    path = folder / f"step-{step:06d}"
+    problem = next(_problems(path), None) if path.is_dir() else "is missing"
+    if problem is not None:
+        raise CheckpointError(
+            f"{path}: {problem}, and the model is to be made of it, the best evaluation's. Restore "
+            "it; or delete it and every later one, and --resume trains from before it again."
+        )
+    return _read(step, path)
 
 
 def load_latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:

@@ -12,6 +12,7 @@ from thumbs.config import Config, validate_config
 from thumbs.errors import CheckpointError, ConfigError
 
 # Keys that may differ: when to save and look, and where what `inputs` identifies by hash lies.
+# Where the best evaluation makes the model, when to look decides which that is.
 FREE_KEYS = {
     *("train.save_every", "train.keep_last", "train.eval_every", "train.guard"),
     *(
@@ -83,10 +84,11 @@ def require_same_origin(then: Origin, now: Origin, problem: str, name: str) -> N
 
     problem: how the line begins. name: how each older value is introduced ("checkpoint has").
     """
+    held = {"train.eval_every"} if _takes_best(then) else set()
     settings = [
         f"{key}: {name} {old}, run has {new}"
         for key, old, new in _config_differences(then, now)
-        if key not in FREE_KEYS | ROUNDING_KEYS
+        if key not in (FREE_KEYS | ROUNDING_KEYS) - held
     ]
     inputs = [
         f"{key}: {name} sha256 {then.inputs[key][:12]}, run has {now.inputs[key][:12]}"
@@ -107,6 +109,11 @@ def rounding_differences(then: Origin, now: Origin) -> list[str]:
     settings = [d for d in _config_differences(then, now) if d[0] in counted]
     machine = [(key, then.machine.get(key), value) for key, value in now.machine.items()]
     return [f"{key}: was {old}, now {new}" for key, old, new in (*settings, *machine) if old != new]
+
+
+def _takes_best(origin: Origin) -> bool:
+    train = origin.config["train"]
+    return bool(train.get("keep_best")) or train.get("early_stopping") is not None
 
 
 def _config_differences(then: Origin, now: Origin) -> Iterator[tuple[str, Any, Any]]:

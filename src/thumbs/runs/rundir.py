@@ -1,6 +1,7 @@
 """A run on disk: where everything lies, and how its JSON is read and written.
 
     RUN/ config.yaml  data.json  metrics.jsonl  summary.json  report.html
+         heldout.jsonl (only where train.eval_every: a line per evaluation on the way)
          reference/values.safetensors  checkpoints/step-000100/  model/
          adapter/ (only where model.lora.merge: adapters, which are in model/ otherwise)
          .lock (while a process works on it)
@@ -40,6 +41,10 @@ class RunDir:
     @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
+
+    @property
+    def heldout(self) -> Path:
+        return self.path / "heldout.jsonl"
 
     @property
     def summary(self) -> Path:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed
@@ -16,6 +17,7 @@ from thumbs.train.ranks import ALONE, Ranks
 # A rank may wait for all that rank 0 does alone, held-out numbers among it. Where one ends with an
 # error, torchrun ends the others.
 LONGEST_WAIT = timedelta(days=1)
+Told = TypeVar("Told")
 
 
 @contextmanager
@@ -39,11 +41,16 @@ def joined_ranks(device: torch.device) -> Iterator[Ranks]:
 
 def decided_by_first(choice: bool, ranks: Ranks) -> bool:
     """What rank 0 gave as `choice`; every rank calls this at the same place and waits for it."""
+    return told_by_first(choice, ranks)
+
+
+def told_by_first(value: Told, ranks: Ranks) -> Told:
+    """What rank 0 gave as `value`, likewise."""
     if ranks.count == 1:
-        return choice
-    choices = [choice]
-    torch.distributed.broadcast_object_list(choices, src=0)
-    return choices[0]
+        return value
+    values = [value]
+    torch.distributed.broadcast_object_list(values, src=0)
+    return values[0]
 
 
 @contextmanager

@@ -18,13 +18,14 @@ from thumbs.data.plan import Batch
 from thumbs.errors import Interrupted
 from thumbs.files import sync
 from thumbs.progress import Bar, console, progress_bar
-from thumbs.runs.checkpoint import Checkpoint, save_checkpoint
+from thumbs.runs.checkpoint import Checkpoint, load_step, save_checkpoint
 from thumbs.runs.origin import with_micro_batch_tokens
 from thumbs.runs.rundir import RunDir, append_metrics, keep_metrics_until
 from thumbs.scoring.backoff import Budget
 from thumbs.scoring.forward import Scorer
 from thumbs.stopping import stopping_after
 from thumbs.train.adaptive_z0 import Z0Memory, read_memory, step_adaptively
+from thumbs.train.evaluations import Evaluate, Standing, evaluate_if_due
 from thumbs.train.guard import Guard
 from thumbs.train.optim import (
     build_optimizer,
@@ -33,6 +34,7 @@ from thumbs.train.optim import (
     restore_optimizer,
     set_learning_rate,
 )
+from thumbs.train.ranks import Ranks
 from thumbs.train.reference_sync import SyncedReference
 from thumbs.train.scored_pairs import TrainingData
 from thumbs.train.step import StepResult, StepSettings, train_step
@@ -57,6 +59,7 @@ class Progress:
     shift: RewardShift = field(default_factory=RewardShift)
     guard: Guard = field(default_factory=Guard)
     guard_trips: list[int] = field(default_factory=list)  # the steps it tripped at
+    standing: Standing = field(default_factory=Standing)
 
 
 def train(
@@ -70,13 +73,14 @@ def train(
     budget: Budget,
     origin: Mapping[str, Any],
     resume: Checkpoint | None = None,
-    evaluate: Callable[[int], None] | None = None,
+    evaluate: Evaluate | None = None,
     z0_check_every: int | None = None,
     sync_every: int | None = None,
 ) -> Progress:
     """Train `scorer.model` on every batch (or `config.max_steps` of them), on every rank alike.
 
-    `evaluate(step)` is called every `config.eval_every` steps. `origin` goes into checkpoints.
+    `evaluate(step)` is called every `config.eval_every` steps and after the last; in the end the
+    weights are those of the best where `config.takes_best`. `origin` goes into checkpoints.
     `budget`: tokens of one forward; a step that runs out of memory is done again with half.
     `z0_check_every`: see `adaptive_z0`; None estimates z0 on every step. `sync_every`: see
     `reference_sync`; None keeps the reference.
@@ -90,15 +94,14 @@ def train(
     schedule = schedule[: config.max_steps]
     optimizer = build_optimizer(scorer.model, config)
     is_first = settings.ranks.rank == 0  # which alone writes
-    synced = None
-    if sync_every is not None:
-        batches = [batch for _, batch in schedule]
-        synced = SyncedReference(batches, data.rows, data.reference, sync_every)
-        data = replace(data, reference=synced)
+    data, synced = _with_syncs(schedule, data, sync_every)
     progress = Progress() if resume is None else _restore(scorer, optimizer, synced, resume)
     if is_first:
-        keep_metrics_until(run.metrics, progress.step)
+        _keep_lines(run, progress)
     scorer.model.train(config.gradient_checkpointing)  # dropout is 0 either way
+    look = functools.partial(_look, progress, len(schedule), evaluate, config, run, settings.ranks)
+    if progress.step:  # a stop may have come before an evaluation that was due
+        look()
     with (
         stopping_after("this step") as stop,
         progress_bar("train", len(schedule), "steps") as bar,
@@ -106,18 +109,17 @@ def train(
         bar.advance(progress.step)
         saved_at = time.monotonic()
         for step in range(progress.step, len(schedule)):
+            if progress.standing.ends(config.early_stopping):
+                break
             epoch, batch = schedule[step]
             started = time.perf_counter()
             rate = learning_rate(step, len(schedule), config)
             set_learning_rate(optimizer, rate)
             if synced is not None:
                 synced.before(step, scorer, budget)
-            take = functools.partial(
-                train_step, scorer, optimizer, step=step, shift=progress.shift.value, stop=stop
-            )
-            fitting = functools.partial(
-                _step_that_fits, take, data=data, settings=settings, budget=budget, step=step
-            )
+            take = functools.partial(train_step, scorer, optimizer, step=step, stop=stop)
+            take = functools.partial(take, shift=progress.shift.value)
+            fitting = functools.partial(_step_that_fits, take, data, settings, budget, step)
             result, progress.z0 = step_adaptively(fitting, batch, progress.z0, z0_check_every)
             seconds = time.perf_counter() - started
             timing = {"epoch": epoch, "learning_rate": rate, "seconds": seconds}
@@ -126,19 +128,52 @@ def train(
                 append_metrics(run.metrics, numbers)
             _show(bar, result, seconds)
             tripped = _watch(progress, config.guard)
-            due = tripped or _is_due(progress.step, schedule, config.save_every, saved_at)
             # Asked once: a signal may come while the checkpoint is saved. Ranks stop together.
             stopping = stop.came if settings.ranks.count == 1 else result.stopping
-            if is_first and (due or stopping):
+            if not (tripped or stopping):  # else the evaluation is for the run that goes on
+                look()
+            if is_first and (stopping or tripped or _is_due(progress, schedule, config, saved_at)):
                 origin = with_micro_batch_tokens(origin, budget.tokens)
                 _save(scorer, optimizer, synced, progress, run, config, origin)
                 saved_at = time.monotonic()
             if stopping or tripped:
                 raise Interrupted(_stopped(progress.step, len(schedule), tripped))
-            if evaluate and config.eval_every and progress.step % config.eval_every == 0:
-                evaluate(progress.step)
+    if config.takes_best and is_first:
+        _take_best(scorer, progress, run, len(schedule))
     scorer.model.eval()
     return progress
+
+
+def _with_syncs(
+    schedule: Sequence[tuple[int, Batch]], data: TrainingData, every: int | None
+) -> tuple[TrainingData, SyncedReference | None]:
+    """The data with a reference that follows the policy, where it does."""
+    if every is None:
+        return data, None
+    batches = [batch for _, batch in schedule]
+    synced = SyncedReference(batches, data.rows, data.reference, every)
+    return replace(data, reference=synced), synced
+
+
+def _keep_lines(run: RunDir, progress: Progress) -> None:
+    """Keep the lines that the progress knows; the others are written again."""
+    keep_metrics_until(run.metrics, progress.step)
+    if run.heldout.is_file():
+        keep_metrics_until(run.heldout, progress.standing.evaluated)
+
+
+def _look(
+    progress: Progress,
+    num_steps: int,
+    evaluate: Evaluate | None,
+    config: TrainConfig,
+    run: RunDir,
+    ranks: Ranks,
+) -> None:
+    """Take an evaluation into `progress` where one is due."""
+    progress.standing = evaluate_if_due(
+        progress.standing, progress.step, num_steps, evaluate, config, run, ranks
+    )
 
 
 def _watch(progress: Progress, guard: str) -> bool:
@@ -157,23 +192,48 @@ def _stopped(step: int, num_steps: int, tripped: bool) -> str:
 
 
 def _is_due(
-    step: int, schedule: Sequence[tuple[int, Batch]], save_every: int | None, saved_at: float
+    progress: Progress,
+    schedule: Sequence[tuple[int, Batch]],
+    config: TrainConfig,
+    saved_at: float,
 ) -> bool:
-    """Whether a checkpoint is due after `step` steps; at the end of every epoch it is."""
+    """Whether a checkpoint is due: of the best and the last evaluation, of the end of an epoch."""
+    step = progress.step
+    if step == progress.standing.best_step or progress.standing.ends(config.early_stopping):
+        return True
     if step == len(schedule) or schedule[step][0] != schedule[step - 1][0]:
         return True
-    if save_every:
-        return step % save_every == 0
+    if config.save_every:
+        return step % config.save_every == 0
     return time.monotonic() - saved_at >= SAVE_SECONDS
+
+
+def _take_best(scorer: Scorer, progress: Progress, run: RunDir, num_steps: int) -> None:
+    """Put the weights of the best evaluation into the model; say so, and of an early end why."""
+    best, auc = progress.standing.best_step, progress.standing.best_auc
+    assert auc is not None, "there was an evaluation, of rows of both labels"
+    if progress.step < num_steps:
+        console.print(
+            f"ended early, after step {progress.step} of {num_steps}: "
+            f"{progress.standing.since_best} evaluations in a row without a better held-out AUC",
+            soft_wrap=True,
+        )
+    console.print(
+        f"the model is that of step {best} of {progress.step}, whose held-out AUC was best: "
+        f"{auc:.4f}",
+        soft_wrap=True,
+    )
+    if best < progress.step:
+        _put_weights(scorer, load_step(run.checkpoints, best))
 
 
 def _step_that_fits(
     take: Callable[..., StepResult],
-    batch: Batch,
     data: TrainingData,
     settings: StepSettings,
     budget: Budget,
     step: int,
+    batch: Batch,
 ) -> StepResult:
     """The step, from its beginning with the same random numbers each time memory runs out."""
     rows = data.rows
@@ -241,10 +301,14 @@ def _save(
         "shift": asdict(progress.shift),
         "guard": asdict(progress.guard),
         "guard_trips": progress.guard_trips,
+        "standing": asdict(progress.standing),
     }
     checkpoint = Checkpoint(progress.step, policy, tensors, state, origin)
-    sync(run.metrics)  # the lines up to this step must not be lost where the checkpoint is not
-    save_checkpoint(run.checkpoints, checkpoint, keep_last=config.keep_last)
+    for lines in (run.metrics, run.heldout):
+        if lines.is_file():
+            sync(lines)  # those up to this step must not be lost where the checkpoint is not
+    best = progress.standing.best_step
+    save_checkpoint(run.checkpoints, checkpoint, keep_last=config.keep_last, keep_step=best)
 
 
 def _restore(
@@ -253,10 +317,7 @@ def _restore(
     synced: SyncedReference | None,
     checkpoint: Checkpoint,
 ) -> Progress:
-    own = dict(scorer.model.named_parameters())
-    with torch.no_grad():
-        for name, tensor in checkpoint.policy.items():
-            own[name].copy_(tensor)
+    _put_weights(scorer, checkpoint)
     restore_optimizer(scorer.model, optimizer, checkpoint.optimizer)
     torch.set_rng_state(checkpoint.optimizer["rng/torch"])
     if synced is not None:
@@ -265,4 +326,12 @@ def _restore(
     z0 = read_memory(state.pop("z0")) if "z0" in state else Z0Memory()
     shift = RewardShift(**state.pop("shift", {}))
     guard = Guard(**{label: tuple(met) for label, met in state.pop("guard", {}).items()})
-    return Progress(checkpoint.step, **state, z0=z0, shift=shift, guard=guard)
+    standing = Standing(**state.pop("standing", {}))
+    return Progress(checkpoint.step, **state, z0=z0, shift=shift, guard=guard, standing=standing)
+
+
+def _put_weights(scorer: Scorer, checkpoint: Checkpoint) -> None:
+    own = dict(scorer.model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in checkpoint.policy.items():
+            own[name].copy_(tensor)
