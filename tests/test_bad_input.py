@@ -370,6 +370,7 @@ RUN: Files = {
     '"policy": {"weight_sha256": ""}}',
 }
 RESUME = "train --resume run"
+NAMED = "model: {name_or_path: m}\n"
 FOLDERS = [
     Case(TRAIN, ["run: is a file; give --out a new folder"], {"run": ""}),
     Case(TRAIN, ["run: exists and is not empty; give --out another folder"], {"run/x": ""}),
@@ -400,12 +401,12 @@ FOLDERS = [
     Case("eval {model}", ["is a model, not a run; give a run folder", "--reference"]),
     Case("eval nowhere", ["nowhere: is no folder here; give a run folder"]),
     Case("train good.jsonl --model m/nosuch --out run", ["m/nosuch: no such folder"], {"m/a": ""}),
-    Case("eval run", ["run/data.json: is missing"], {"run/config.yaml": ""}),
+    Case("eval run", ["run/data.json: is missing"], {"run/config.yaml": NAMED}),
     Case("audit nowhere", ["nowhere: no such folder. Give a folder that thumbs train --out made"]),
     Case("audit good.jsonl", ["good.jsonl: is a file"]),
     Case("audit {model}", ["is a model, not a run. An audit needs the rows"]),
     Case("audit run --top 0", ["--top is '0'", "greater than or equal to 1"]),
-    Case("audit run", ["run/data.json: is missing"], {"run/config.yaml": ""}),
+    Case("audit run", ["run/data.json: is missing"], {"run/config.yaml": NAMED}),
     Case("audit run", ["has not finished", "thumbs train --resume run"], RUN),
     Case("report empty", ["empty: is not a run folder (no config.yaml)"], {"empty/x": ""}),
     Case("report good.jsonl", ["good.jsonl: is a file, not a run folder"]),
