@@ -14,7 +14,7 @@ demo: install
 	$(BIN)/thumbs demo
 
 test: lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile
 
 lint: install-dev
 	$(BIN)/ruff check .

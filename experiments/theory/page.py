@@ -189,8 +189,10 @@ beta DPO flips above a ratio of {odds ** (1 / worked["beta"]):.1f}.
 - The weights of the labels must be equal, or nearly: see [below](#with-unequal-weights).
 
 **What follows.** Where raters disagree and the answer the majority likes is rare under the model,
-DPO may train the minority's answer. `thumbs check --model` counts such prompts in a file. With a
-smaller beta DPO flips later. KTO follows the majority but forgets that there was a minority: if you
+DPO may train the minority's answer. `thumbs check --model` counts such prompts in a file, with the
+pairs that `loss.name=dpo` would train on: every up of one answer with every down of another, so two
+votes of three for each of two answers make odds of 4 : 1, not 2 : 1. With a smaller beta DPO flips
+later. KTO follows the majority but forgets that there was a minority: if you
 want answers in proportion to the votes, use another loss.
 """
 

@@ -24,7 +24,7 @@ from thumbs.loss_table import loss_needs
 from thumbs.model_or_run import ModelOrRun, model_or_run
 from thumbs.models.load import load_model, pick_device
 from thumbs.prepare import Prepared, prepare
-from thumbs.runs.rundir import RunDir, open_run, read_described, read_json
+from thumbs.runs.rundir import RunDir, open_run, read_described, read_json, write_json
 from thumbs.scoring.backoff import Budget
 from thumbs.scoring.forward import build_scorer
 from thumbs.scoring.reference import read_frozen_reference
@@ -35,6 +35,8 @@ SPLITS = ("training", "held-out", "unpaired")
 
 def audit_run(path: Path, out: Path | None, top: int | None) -> dict[str, Any]:
     """The numbers of `thumbs audit`, and with `out` the flagged rows as a file.
+
+    RUN/audit.json gets the numbers and the worst rows, which the page shows.
 
     top: the most rows to write and to show; None writes all and shows a few.
 
@@ -55,9 +57,10 @@ def audit_run(path: Path, out: Path | None, top: int | None) -> dict[str, Any]:
     suspects = list(_suspects(feedback, prepared, found, chosen, splits))
     if out is not None:
         write_suspects(out, suspects)
-    return _counts(found, splits) | {
-        "z0": z0,
-        "dividing_line": found.dividing_line,
+    numbers = _counts(found, splits) | {"z0": z0, "dividing_line": found.dividing_line}
+    worst = list(_suspects(feedback, prepared, found, found.worst_first()[:SHOWN], splits))
+    write_json(run.audit, numbers | {"top": [_shown(suspect) for suspect in worst]})
+    return numbers | {
         "out": None if out is None else str(out),
         "written": 0 if out is None else len(suspects),
         "top": [_shown(suspect) for suspect in suspects[: top or SHOWN]],

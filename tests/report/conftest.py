@@ -90,6 +90,27 @@ def make_run(tmp_path: Path) -> MakeRun:
 
 
 @pytest.fixture
+def audited() -> Callable[..., dict[str, Any]]:
+    """`audited(reward=..., ...)`: what `thumbs audit` leaves in a run, one row with changes."""
+    return _audited
+
+
+def _audited(**changes: Any) -> dict[str, Any]:
+    found = {
+        "id": "r7",
+        "label": True,
+        "reward": -0.512,
+        "gradient_weight": 0.91,
+        "split": "training",
+        "prompt": "2+2?",
+        "completion": "5 " * 400,
+        **changes,
+    }
+    splits = {"training": {"rows": 2011, "flagged": 1}, "held-out": {"rows": 200, "flagged": 0}}
+    return {"rows": 2211, "flagged": 1, "splits": splits, "top": [found]}
+
+
+@pytest.fixture
 def demo() -> dict[str, Any]:
     """What a demo adds to the summary."""
     return dict(DEMO)

@@ -169,6 +169,26 @@ def test_all_curves_are_drawn_with_alternative_text(make_run: Any) -> None:
     assert "Calibration of the implied reward on held-out rows" in alt
 
 
+def test_the_labels_that_look_wrong_are_shown_once_an_audit_has_found_them(
+    make_run: Any, audited: Any
+) -> None:
+    run = make_run()
+    assert "Which labels look wrong?" not in page_of(run).text
+    (run / "audit.json").write_bytes(orjson.dumps(audited()))
+    text = page_of(run).text
+    assert "1 of 2,011 training rows, 0 of 200 held-out rows have the reward of the other" in text
+    assert "thumbs up -0.512 0.91 training 2+2? 5 5 5" in text
+    assert "5 5 ..." in text
+    (run / "audit.json").write_bytes(orjson.dumps(audited(reward="low")))
+    with pytest.raises(RunError, match=r"audit\.json: top\.0\.reward is 'low'"):
+        write_report(run)
+
+
+def test_what_the_import_of_a_demo_dropped_is_told(make_run: Any, demo: dict[str, Any]) -> None:
+    text = page_of(make_run(demo={**demo, "import_dropped": {"repeated record": 212}})).text
+    assert "Dropped by the import: repeated record 212" in text
+
+
 def test_the_value_function_is_drawn_where_it_is_the_losss_own(make_run: Any) -> None:
     page = page_of(make_run(config={"loss": {"name": "dpo"}}))
     alt = " ".join(str(svg.get("aria-label")) for svg in page.named("svg"))

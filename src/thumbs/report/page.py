@@ -110,6 +110,7 @@ def _section(number: int, run: RunRecord, *, several: bool) -> dict[str, Any]:
             )
             if chart is not None
         ],
+        "audit": tables.audit_table(run),
         "data": tables.data_table(run),
         "speed": tables.speed_table(run),
         "origin": tables.origin_table(run),

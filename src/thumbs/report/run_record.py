@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from thumbs.errors import ConfigError, RunError
-from thumbs.report.shape import DATA, EVALUATIONS, STEPS, SUMMARY, wrong_value
+from thumbs.report.shape import AUDIT, DATA, EVALUATIONS, STEPS, SUMMARY, wrong_value
 from thumbs.runs.rundir import open_run, read_json, read_metrics
 from thumbs.yaml_text import read_yaml
 
@@ -22,7 +22,7 @@ class RunRecord:
 
     name: unique among the runs of one report. config: flat, {"loss.beta": 0.1}.
     data, summary: {} while the run has not written them. steps: one mapping per optimizer step.
-    evaluations: one per evaluation on the way.
+    evaluations: one per evaluation on the way. audit: what `thumbs audit` found, {} before it.
     """
 
     name: str
@@ -32,6 +32,7 @@ class RunRecord:
     steps: list[dict[str, Any]]
     summary: dict[str, Any]
     evaluations: list[dict[str, Any]] = field(default_factory=list)
+    audit: dict[str, Any] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -75,6 +76,7 @@ def _read_run(path: Path, name: str) -> RunRecord:
         data=_read_mapping(run.data, DATA),
         steps=_read_lines(run.metrics, STEPS),
         summary=_read_mapping(run.summary, SUMMARY),
+        audit=_read_mapping(run.audit, AUDIT),
         evaluations=_read_lines(run.heldout, EVALUATIONS),
     )
 

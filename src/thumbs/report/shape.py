@@ -140,6 +140,7 @@ class Demo(_Shares):
     greedy_before: Number = None
     greedy_after: Number = None
     examples: list[dict[str, str]] | None = None
+    import_dropped: Counts = None
 
 
 class Summary(_Part):
@@ -154,6 +155,32 @@ class Summary(_Part):
     model: Text = None
     command: Text = None
     versions: dict[str, str] | None = None
+
+
+class Doubted(_Part):
+    """A row that the trained policy disbelieves."""
+
+    id: str
+    label: bool
+    reward: Finite
+    gradient_weight: Finite
+    split: str
+    prompt: str
+    completion: str
+
+
+class Part(_Part):
+    """How many rows of a part of the run were flagged."""
+
+    rows: Annotated[int, Field(ge=0)]
+    flagged: Annotated[int, Field(ge=0)]
+
+
+class Audit(Part):
+    """RUN/audit.json."""
+
+    splits: dict[str, Part]
+    top: list[Doubted]
 
 
 class _Numbered(_Part):
@@ -196,6 +223,7 @@ STEPS: TypeAdapter[Any] = TypeAdapter(list[Step])
 EVALUATIONS: TypeAdapter[Any] = TypeAdapter(list[Evaluation])
 DATA: TypeAdapter[Any] = TypeAdapter(Data)
 SUMMARY: TypeAdapter[Any] = TypeAdapter(Summary)
+AUDIT: TypeAdapter[Any] = TypeAdapter(Audit)
 
 
 def wrong_value(shape: TypeAdapter[Any], found: object) -> str:

@@ -12,12 +12,14 @@ from thumbs.report.wording import (
     BASELINES,
     MISSING,
     between,
+    cut,
     duration,
     number,
     percent,
     with_interval,
 )
 
+SHOWN_TEXT = 240  # characters of a prompt or an answer
 _HELDOUT_ROWS = [
     ("auc", "AUC", "chance that a desirable answer outranks an undesirable one"),
     ("auc_within_prompt", "AUC within a prompt", "the same, among answers to one prompt"),
@@ -73,6 +75,34 @@ def baseline_table(run: RunRecord) -> Table | None:
     return Table(caption, ["Score", "AUC", "The model beats it by"], rows) if rows else None
 
 
+def audit_table(run: RunRecord) -> Table | None:
+    """The rows that the trained policy disbelieves most."""
+    audit = run.audit
+    if not audit:
+        return None
+    rows = [
+        [
+            "thumbs up" if found["label"] else "thumbs down",
+            f"{found['reward']:+.3f}",
+            f"{found['gradient_weight']:.2f}",
+            found["split"],
+            cut(found["prompt"], SHOWN_TEXT),
+            cut(found["completion"], SHOWN_TEXT),
+        ]
+        for found in audit["top"]
+    ]
+    parts = ", ".join(
+        f"{number(part['flagged'])} of {number(part['rows'])} {name} rows"
+        for name, part in audit["splits"].items()
+    )
+    caption = (
+        f"{parts} have the reward of the other label: their thumb is probably wrong. The worst "
+        "come first; slope is how much a row still teaches (1: most). All of them: "
+        "thumbs audit RUN --out suspects.jsonl"
+    )
+    return Table(caption, ["Label", "Reward", "Slope", "Part", "Prompt", "Answer"], rows)
+
+
 def data_table(run: RunRecord) -> Table | None:
     """What went in, what was dropped or cut and why, and the weights in force."""
     data = run.data
@@ -84,6 +114,7 @@ def data_table(run: RunRecord) -> Table | None:
         ["Feedback file", number(feedback.get("path"))],
         ["Records in it", number(feedback.get("records"))],
         *[[_words(name), number(n)] for name, n in (data.get("counts") or {}).items()],
+        *_import_drops(run),
         *_reasons("Dropped", data.get("drops"), "nothing"),
         *_reasons("Cut", data.get("cuts"), "nothing"),
         ["Training rows", number(data.get("train_rows"))],
@@ -98,6 +129,12 @@ def data_table(run: RunRecord) -> Table | None:
         ["Why these weights", number(weights.get("reason"))],
     ]
     return Table("Counted by reason: nothing is lost unseen", ["What", "Value"], rows)
+
+
+def _import_drops(run: RunRecord) -> list[list[str]]:
+    """What the import of a demo left out; of other runs the import is another command."""
+    dropped = (run.summary.get("demo") or {}).get("import_dropped")
+    return [] if dropped is None else _reasons("Dropped by the import", dropped, "nothing")
 
 
 def speed_table(run: RunRecord) -> Table | None:

@@ -214,3 +214,8 @@ def _trained(run: RunRecord, verb: str) -> str:
     up, down = data.get("desirable"), data.get("undesirable")
     split = f" ({number(up)} desirable, {number(down)} undesirable)" if up is not None else ""
     return f"{model} {verb}{how} on {number(rows)} rated answers{split}."
+
+
+def cut(text: str, most: int) -> str:
+    """Text of at most `most` characters, its end marked where some is left out."""
+    return text if len(text) <= most else f"{text[: most - 4].rstrip()} ..."
