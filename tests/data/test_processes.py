@@ -45,6 +45,17 @@ def test_no_process_is_left_where_the_rest_is_not_wanted() -> None:
     assert multiprocessing.active_children() == []
 
 
+@linux
+def test_a_fork_that_misses_the_signal_ends_at_its_next_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(multiprocessing.context.ForkProcess, "terminate", lambda _: None)
+    results = in_processes(lambda i: f"{i % 10}" * 100_000, 100, 2)
+    assert len(next(results)) == 100_000
+    results.close()  # type: ignore[attr-defined]
+    assert multiprocessing.active_children() == []
+
+
 def test_few_records_are_done_here() -> None:
     assert num_processes(0) == num_processes(2_000) == 1
     assert num_processes(10**9) <= 16

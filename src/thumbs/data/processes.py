@@ -59,6 +59,8 @@ def in_processes(work: Callable[[int], T], count: int, processes: int) -> Iterat
                 raise error
             yield result
     finally:
+        for receiver in receivers:  # a fork that has missed the signal ends at its next result
+            receiver.close()
         for process in started:
             process.terminate()
         for process in started:
