@@ -149,7 +149,7 @@ def steps_of(run: Path, *keys: str) -> list[list[Any]]:
 
 def near(found: Sequence[Sequence[float]], expected: Sequence[Sequence[float]]) -> bool:
     pairs = zip(found, expected, strict=True)
-    return all(a == pytest.approx(b, rel=1e-4, abs=1e-6) for a, b in pairs)
+    return all(a == pytest.approx(b, rel=1e-4, abs=1e-4) for a, b in pairs)
 
 
 @pytest.mark.parametrize("name", ["dpo", "bco", "ppo_offline", "humanline", "kto_noref", "csft"])
