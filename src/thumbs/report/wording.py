@@ -50,7 +50,7 @@ def between(ends: list[float] | None, *, shares: bool = False, digits: int = 3) 
     if not ends or ends[0] == ends[1]:
         return ""
     low, high = (percent(end) if shares else number(end, digits) for end in ends)
-    return f"{low}{SPACE}to{SPACE}{high}"
+    return f"{low} to{SPACE}{high}"
 
 
 def with_interval(value: float | None, ends: list[float] | None) -> str:
