@@ -256,6 +256,16 @@ def _imbalance(
         found, {"method": rule, "condition": at_main}, {"method": ones, "condition": at_main}
     )
     lines.append(f"The rule - weights 1 at {main}: {points(ahead)}.")
+    same = records["x4_one_rate"]
+    if same is not None and chosen(same["outcomes"], method=rule, condition=at_main):
+        wanted = [{"method": name, "condition": at_main} for name in (rule, ones)]
+        lines += [
+            "",
+            "A rate that one tuning seed likes may be wild on others, so here with one rate for "
+            f"both:\n\n{method_table(same, wanted, rival=rule)}",
+            "",
+            f"At one rate the rule - weights 1: {points(lead(same['outcomes'], *wanted))}.",
+        ]
     return Claim(title, published, "\n".join(lines), verdict(ahead))
 
 

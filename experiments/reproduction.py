@@ -18,6 +18,7 @@ PAGE = ROOT / "docs" / "reproduction.md"
 PLOT_FOLDER = ROOT / "docs" / "reproduction"
 NAMES = (
     *("x1_methods", "x2_label_noise", "x2_again", "x3_contradictions", "x4_imbalance"),
+    "x4_one_rate",
     *("x5_ablations", "x6_learning_rate", "x7_one_answer", "x8_without_sft", "x9_model_size"),
     "z0_estimators",
 )

@@ -12,15 +12,17 @@ from experiments.methods import METHODS, SEEDS, tuned_trials
 from experiments.recording import parser, record
 from experiments.x7_one_answer import ONE_ANSWER
 
-COMPARED = (*("SFT on positives", "DPO", "KTO", "BCO", "APO-zero", "ORPO", "offline PPO", "TOPR"),)
+COMPARED = ("KTO", "DPO", "SFT on positives", "BCO", "APO-zero", "ORPO", "offline PPO", "TOPR")
 
 
 def main() -> None:
-    options = parser(__doc__).parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--methods", nargs="+", choices=COMPARED, default=list(COMPARED))
+    options = arguments.parse_args()
     seeds = options.seeds or SEEDS
     trials = [Trial("SFT base", Condition(), None, seed) for seed in seeds]
     tuning: list[Outcome] = []
-    for method in COMPARED:
+    for method in options.methods:
         own, chosen_by = tuned_trials(
             method, Condition(), seeds, finished_only=options.finished_only
         )

@@ -2,12 +2,12 @@
 label; SFT on positives beside it.
 
     python -m experiments.x4_imbalance
-    python -m experiments.x4_imbalance --ratios 1:50 10:1
+    python -m experiments.x4_imbalance --ratios 1:10 10:1 --rate 3e-4 --name x4_one_rate
 
 A ratio is desirable : undesirable. Weights: 1, the paper's rule (lambda_D n_D = lambda_U n_U, which
 is `auto` where desirable votes are rare), and four times the rule. Ten seeds at 1:10 and 10:1, five
 elsewhere. Rates are tuned for each weight at 1:10 and at 10:1, and taken from there for the steeper
-ratios of that direction.
+ratios of that direction; --rate takes one rate for all instead.
 """
 
 from experiments.conditions import ANSWERS, BLOCK, Condition
@@ -25,6 +25,7 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--ratios", nargs="+", default=list(RATIOS))
     arguments.add_argument("--methods", nargs="+", default=list(weighted(MAIN[0])))
+    arguments.add_argument("--rate", type=float, help="for all methods, instead of tuned ones")
     options = arguments.parse_args()
     found: list[Outcome] = []
     tuning: list[Outcome] = []
@@ -32,6 +33,12 @@ def main() -> None:
         seeds = options.seeds or (TEN_SEEDS if ratio in MAIN else SEEDS)
         trials: list[Trial] = []
         for method in options.methods:
+            if options.rate:
+                settings = weighted(ratio)[method]
+                trials += [
+                    Trial(method, condition(ratio), settings, seed, options.rate) for seed in seeds
+                ]
+                continue
             # The weights of the main ratio go with its rate: a rate is tuned for a weighting.
             main_settings = weighted(main_of(ratio))[method]
             own, chosen_by = tuned_trials(

@@ -85,7 +85,9 @@ def execute(
     """
     try:
         done = _execute(run, config, prepared, policy, origin, demo, ranks)
-        if page and ranks.rank == 0:
+        if not page:
+            return {key: value for key, value in done.items() if key != "report"}
+        if ranks.rank == 0:
             write_report(run.path)
         return done
     except (MemoryError, RuntimeError) as error:
