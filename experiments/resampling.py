@@ -46,8 +46,10 @@ def mean_interval(by_seed: Sequence[Sequence[float] | np.ndarray]) -> Interval:
     redrawn = np.empty((DRAWS, num))
     for seed, scores in enumerate(values):
         places = np.nonzero(chosen == seed)
-        picks = rng.integers(len(scores), size=(len(places[0]), len(scores)))
-        redrawn[places] = scores[picks].mean(axis=1)
+        # Few scores are distinct: how often each is drawn is multinomial.
+        distinct, counts = np.unique(scores, return_counts=True)
+        drawn = rng.multinomial(len(scores), counts / len(scores), size=len(places[0]))
+        redrawn[places] = drawn @ distinct / len(scores)
     means = redrawn.mean(axis=1)
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(means, (tail, 1 - tail))
