@@ -7,7 +7,7 @@ is said to be not run; nothing is filled in.
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from experiments.published import (
@@ -24,10 +24,11 @@ from experiments.published import (
 )
 from experiments.recording import Record, accuracy, chosen, lead
 from experiments.resampling import Interval
-from experiments.tables import has_methods, method_table, points, row, share, student
-from experiments.x4_imbalance import condition
+from experiments.tables import has_methods, method_table, plot, points, row, share, student
+from experiments.x4_imbalance import condition, weighted
 
 HOLDS, FAILS, UNTOLD = "holds", "does not hold", "cannot be told at this scale"
+NOT_RUN = "not run"
 Records = Mapping[str, Record | None]
 
 
@@ -48,7 +49,7 @@ class Claim:
 
 
 def not_run(title: str, published: str, command: str) -> Claim:
-    return Claim(title, published, f"Not run. `{command}` runs it.", "not run")
+    return Claim(title, published, f"Not run. `{command}` runs it.", NOT_RUN)
 
 
 def verdict(interval: Interval) -> str:
@@ -124,7 +125,7 @@ def _noise(records: Records) -> Claim:
     if missing:
         lines += [f"Not run: {', '.join(missing)}.", ""]
     lines += [f"- KTO - {rival} at 25 %: {points(found)}." for rival, found in leads.items()]
-    lines += ["", _again(records, record)]
+    lines += ["", _again(records, record), "", plot("x2_label_noise", "accuracy by method")]
     return Claim(title, published, "\n".join(lines), verdict(leads["DPO"]))
 
 
@@ -204,7 +205,7 @@ def _contradictions(records: Records) -> Claim:
         f"{len(right)}. Settings where KTO makes the majority's answer the likelier one for every "
         f"question: {sum(kto)} of {len(kto)}.",
         "",
-        "![log-odds of the majority's answer](reproduction/x3_contradictions.svg)",
+        plot("x3_contradictions", "log-odds of the majority's answer"),
     ]
     return Claim(title, published, "\n".join(lines), HOLDS if agreed else FAILS)
 
@@ -228,7 +229,10 @@ def _undesirable_heavy(records: Records) -> Claim:
 def _desirable_heavy(records: Records) -> Claim:
     title = "X4b. With few undesirable votes their weight should be raised (the paper's rule)"
     published = "the same rule, from the other side"
-    return _imbalance(records, title, published, ("3:1", "10:1", "50:1"), "10:1")
+    claim = _imbalance(records, title, published, ("3:1", "10:1", "50:1"), "10:1")
+    if claim.verdict == NOT_RUN:
+        return claim
+    return replace(claim, body=f"{claim.body}\n\n{plot('x4_imbalance', 'accuracy by weight')}")
 
 
 def _imbalance(
@@ -252,6 +256,9 @@ def _imbalance(
         wanted = [{"method": name, **own} for name in names]
         lines += [f"Desirable : undesirable {ratio}:", ""]
         lines += [method_table(record, wanted, rival=rule), ""]
+        missing = [name for name in weighted(ratio) if name not in names]
+        if missing:
+            lines += [f"Not run at {ratio}: {', '.join(missing)}.", ""]
     ahead = lead(
         found, {"method": rule, "condition": at_main}, {"method": ones, "condition": at_main}
     )
@@ -322,6 +329,7 @@ def _rates(records: Records) -> Claim:
     ratios = [best["KTO"][s] / best["DPO"][s] for s in best["KTO"].keys() & best["DPO"].keys()]
     middle = statistics.median(ratios)
     told = ", ".join(f"{ratio:.3g}" for ratio in sorted(ratios))
+    lines += ["", plot("x6_learning_rate", "accuracy by rate")]
     lines += ["", f"KTO's best rate over DPO's, seed by seed: {told}; median {middle:.3g}."]
     return Claim(title, published, "\n".join(lines), HOLDS if 2 <= middle <= 10 else FAILS)
 

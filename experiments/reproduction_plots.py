@@ -31,7 +31,7 @@ def _imbalance(figure: Figure, record: Record) -> None:
     every = figure.subplots(1, len(titles), squeeze=False, sharex=True)[0]
     for axes, ((up, down), condition) in zip(every, titles.items(), strict=True):
         own = chosen(record["outcomes"], condition=condition)
-        _bars_in(axes, own, f"{up} desirable, {down} undesirable")
+        _bars_in(axes, own, f"desirable : undesirable {up} : {down}")
 
 
 def _bars(figure: Figure, outcomes: Sequence[Any], title: str) -> None:
@@ -49,7 +49,7 @@ def _bars_in(axes: Axes, outcomes: Sequence[Any], title: str) -> None:
         )
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("sampled accuracy")
-    axes.set_title(title, fontsize=9.5)
+    axes.set_title(title, fontsize=8)
 
 
 def _contradictions(figure: Figure, record: Record) -> None:

@@ -60,6 +60,11 @@ def student(values: Sequence[float]) -> Interval:
     return [mean, float(low), float(high)]
 
 
+def plot(name: str, told: str) -> str:
+    """The picture of an experiment; `told` is what it shows."""
+    return f"![{told}](reproduction/{name}.svg)"
+
+
 def row(*cells: str) -> str:
     return "| " + " | ".join(cells) + " |"
 
