@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install install-dev demo test lint bench theory x10 intervals audit-auc profile label-blocks scale scale-import memory faults fuzz fuzz-import lora-demo docs clean
+.PHONY: install install-dev demo test lint bench theory reproduce reproduce-x9 x1 x2 x3 x4 x5 x6 x7 x8 x10 intervals audit-auc profile label-blocks scale scale-import memory faults fuzz fuzz-import lora-demo docs clean
 
 install: $(VENV)/installed
 
@@ -21,10 +21,12 @@ lint: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# docs/configuration.md, docs/config.schema.json and docs/importers.md, from the code as it is.
+# docs/configuration.md, docs/config.schema.json and docs/importers.md, from the code as it is;
+# docs/reproduction.md, from the records of the experiments.
 docs: install
 	$(BIN)/python docs/write_configuration.py
 	$(BIN)/python docs/write_importers.py
+	$(BIN)/python -m experiments.reproduction
 
 # Seconds and memory beside two versions of TRL, each in an environment of its own; writes
 # benchmarks/results/. Takes hours on two cores and needs a quiet machine; goes on where it stopped.
@@ -70,6 +72,17 @@ fuzz-import: install
 # The theorems, computed with the losses; writes experiments/results/, docs/theory.md and its plots.
 theory: install
 	$(BIN)/python -m experiments.theory
+
+# The paper's claims on the demo's task, X1 to X8 and X10; writes experiments/results/ and goes on
+# where it stopped. Hours on two cores; FAST=1: a smoke check, which writes no results.
+reproduce: x2 x4 x3 x1 x6 x7 x5 x8 x10
+
+x1 x2 x3 x4 x5 x6 x7 x8: x%: install
+	$(BIN)/python -m $(basename $(subst /,.,$(wildcard experiments/x$*_*.py)))
+
+# X9, model sizes from 0.3M to 16M: hours more.
+reproduce-x9: install
+	$(BIN)/python -m experiments.x9_model_size
 
 # Estimators of z0 beside the sampled KL, five seeds; writes experiments/results/. FAST=1: a smoke check.
 x10: install

@@ -62,6 +62,16 @@ def feedback(tmp_path: Path) -> Path:
     return path
 
 
+def test_without_its_page_a_run_has_all_else(tmp_path: Path, model: Path, feedback: Path) -> None:
+    config = load_config(None, [*SETTINGS, "train.max_steps=1"], model=str(model))
+    with_page = pipeline.train_model(feedback, config, tmp_path / "with")
+    without = pipeline.train_model(feedback, config, tmp_path / "without", page=False)
+    names = [{file.name for file in (tmp_path / run).iterdir()} for run in ("with", "without")]
+    assert names[0] - names[1] == {"report.html"}
+    assert with_page.keys() - without.keys() == {"report"}
+    assert without["loss"] == with_page["loss"]
+
+
 def test_training_teaches_the_reward_to_rank_held_out_thumbs(
     tmp_path: Path, model: Path, feedback: Path
 ) -> None:

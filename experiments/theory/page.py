@@ -34,10 +34,10 @@ def page(record: dict[str, Any]) -> str:
         _weights(record["flips"]),
         halo_section(record["halo"]),
     ]
-    return _wrapped("\n".join(sections))
+    return wrapped("\n".join(sections))
 
 
-def _wrapped(text: str) -> str:
+def wrapped(text: str) -> str:
     """Paragraphs and points filled to WIDTH; headings and tables as they are."""
     blocks = re.split(r"\n(?=- )|\n{2,}", text.strip())
     joints = re.findall(r"\n(?=- )|\n{2,}", text.strip())

@@ -15,6 +15,12 @@ GREY = "#888888"
 
 def draw(name: str, record: dict[str, Any]) -> str:
     """The plot `name` of PLOTS."""
+    size = (9.0, 8.0) if name == "halo" else (6.0, 3.6)
+    return svg(name, size, lambda figure: PLOTS[name](figure, record))
+
+
+def svg(name: str, size: tuple[float, float], paint: Callable[[Figure], None]) -> str:
+    """A figure of so many inches, painted and written; same paint, same bytes."""
     look = {
         "svg.fonttype": "none",  # text stays text
         "svg.hashsalt": name,
@@ -28,9 +34,8 @@ def draw(name: str, record: dict[str, Any]) -> str:
         "legend.frameon": False,
     }
     with matplotlib.style.context(["default", look]):
-        size = (9.0, 8.0) if name == "halo" else (6.0, 3.6)
         figure = Figure(figsize=size, layout="constrained")
-        PLOTS[name](figure, record)
+        paint(figure)
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"

@@ -71,16 +71,22 @@ def execute(
     *,
     demo: dict[str, Any] | None = None,
     ranks: Ranks = ALONE,
+    page: bool = True,
 ) -> dict[str, Any]:
     """Reference pass, steps, held-out numbers, model, summary, page; returns what `train` prints.
 
     Ranks beside the first only take their share of the pass and of the steps; they return nothing.
 
     The run goes on after its newest whole checkpoint, or from the start where it has none.
-    origin: what the run's bytes depend on, for its checkpoints.
+    origin: what the run's bytes depend on, for its checkpoints. page: whether to write the page.
     """
     try:
-        return _execute(run, config, prepared, policy, origin, demo, ranks)
+        done = _execute(run, config, prepared, policy, origin, demo, ranks)
+        if not page:
+            return {key: value for key, value in done.items() if key != "report"}
+        if ranks.rank == 0:
+            write_report(run.path)
+        return done
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -152,7 +158,6 @@ def _execute(
     _save_model(run, config, policy, prepared)
     summary = summarise(run, config, progress, before, after, time.perf_counter() - started)
     write_json(run.summary, summary | {"demo": demo or None})
-    write_report(run.path)
     return told(run, summary) | {"weights": prepared.weights}
 
 

@@ -121,9 +121,14 @@ def plan(feedback: Path, config: Config) -> dict[str, Any]:
 
 
 def train_model(
-    feedback: Path, config: Config, out: Path, *, demo: dict[str, Any] | None = None
+    feedback: Path,
+    config: Config,
+    out: Path,
+    *,
+    demo: dict[str, Any] | None = None,
+    page: bool = True,
 ) -> dict[str, Any]:
-    """`thumbs train`: a run folder with a trained model, its numbers and its report.
+    """`thumbs train`: a run folder with a trained model, its numbers and, with `page`, its report.
 
     Of the processes that torchrun starts the first returns them, the others nothing.
 
@@ -157,7 +162,9 @@ def train_model(
             begin()
             with resumable(out):
                 print_data(described)
-                return execute(run, config, prepared, policy, origin, demo=demo, ranks=ranks)
+                return execute(
+                    run, config, prepared, policy, origin, demo=demo, ranks=ranks, page=page
+                )
 
 
 def resume_training(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ then one vote in ten is flipped. One torch thread, so that a machine gives the s
 import argparse
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,19 @@ IGNORED = -100  # cross_entropy's own mark for positions without loss
 Tokens = tuple[list[int], list[int]]  # prompt, completion
 
 
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a model; the default is the embedded one's, of 1M parameters."""
+
+    hidden: int = 128
+    intermediate: int = 384
+    layers: int = 4
+    heads: int = 4
+
+
+EMBEDDED = Shape()
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Write the model, then the log of answers sampled from the model as written."""
     parser = argparse.ArgumentParser(prog="python -m thumbs.demo.pretrain", description=__doc__)
@@ -87,10 +101,10 @@ def make_tokenizer(seed: int) -> Any:
     return build_tokenizer(texts, vocab_size=VOCAB_SIZE, context=CONTEXT)
 
 
-def pretrain(tokenizer: Any, *, steps: int, seed: int) -> Any:
+def pretrain(tokenizer: Any, *, steps: int, seed: int, shape: Shape = EMBEDDED) -> Any:
     """Train a fresh model on worked solutions; loss on the completions only."""
     torch.manual_seed(seed)
-    model: Any = LlamaForCausalLM(_architecture(tokenizer))
+    model: Any = LlamaForCausalLM(_architecture(tokenizer, shape))
     optimizers = _optimizers(model)
     batches = islice(_batches(tokenizer, steps, seed), steps)
     with progress_bar("pretrain", steps, "steps") as bar:
@@ -151,14 +165,14 @@ def _asked(records: int, seed: int) -> list[Problem]:
     return asked[:records]
 
 
-def _architecture(tokenizer: Any) -> LlamaConfig:
+def _architecture(tokenizer: Any, shape: Shape) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
         bos_token_id=None,

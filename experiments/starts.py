@@ -1,0 +1,120 @@
+"""The models that trials begin from, each a folder that is made once.
+
+In: a name, a seed. Out: a folder for `from_pretrained`.
+    embedded          the demo's model
+    running text      the embedded model after training on problems and solutions without an end:
+                      it has the knowledge and does not stop, like a model before SFT (X8)
+    sft, running text the same after SFT on solutions in the demo's form (X8)
+    pretrained SIZE   the demo's pretraining at another size (X9)
+"""
+
+import random
+import shutil
+from pathlib import Path
+
+import torch
+
+from experiments.conditions import ANSWERS, BLOCK, FAST
+from thumbs import pipeline
+from thumbs.config import load_config
+from thumbs.demo.careless import careless_solution
+from thumbs.demo.embedded import model_folder
+from thumbs.demo.pretrain import CARELESS_SHARE, STEPS, Shape, make_tokenizer, pretrain
+from thumbs.demo.task import Problem, distinct_problems, prompt_messages
+from thumbs.feedback.file import write_feedback
+from thumbs.feedback.record import Feedback
+from thumbs.files import folder_written_aside
+
+SIZES = {
+    "0.3M": Shape(hidden=64, intermediate=192, layers=4, heads=4),
+    "1M": Shape(),
+    "4M": Shape(hidden=256, intermediate=768, layers=5, heads=8),
+    "16M": Shape(hidden=512, intermediate=1536, layers=5, heads=8),
+}
+ROWS = ANSWERS * BLOCK  # of the two trainings that make the starts of X8
+RUNNING = 3  # problems in a row, the first one as the prompt
+
+
+def start_folder(name: str, seed: int, work: Path) -> str:
+    """The folder of the start `name`, made where it is not there yet."""
+    if name == "embedded":
+        return str(model_folder())
+    folder = work / "starts" / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
+    if not folder.is_dir():
+        if name.startswith("pretrained "):
+            _pretrain(folder, SIZES[name.removeprefix("pretrained ")], seed)
+        elif name == "running text":
+            _tune(folder, str(model_folder()), running_text(seed), 1e-3, seed)
+        elif name == "sft, running text":
+            base = start_folder("running text", seed, work)
+            _tune(folder, base, mixed_solutions(seed), 3e-4, seed)
+        else:
+            raise ValueError(f"no start is called {name!r}")
+    return str(folder)
+
+
+def running_text(seed: int) -> list[Feedback]:
+    """A problem, its solution, and on with further ones: text that does not end at the answer."""
+    rng = random.Random(f"running:{seed}")
+    drawn = distinct_problems("pretraining", ROWS * RUNNING, 3_000 + seed)
+    groups = [drawn[i : i + RUNNING] for i in range(0, len(drawn), RUNNING)]
+    return [
+        _record(
+            first,
+            " ".join(
+                [_mixed(first, rng), *(f"{p.question} {_mixed(p, rng)}" for p in others)],
+            ),
+        )
+        for first, *others in groups
+    ]
+
+
+def mixed_solutions(seed: int) -> list[Feedback]:
+    """Problems and solutions of the quality of the embedded model's last pretraining."""
+    rng = random.Random(f"mixed:{seed}")
+    drawn = distinct_problems("pretraining", ROWS, 4_000 + seed)
+    return [_record(problem, _mixed(problem, rng)) for problem in drawn]
+
+
+def _mixed(problem: Problem, rng: random.Random) -> str:
+    careless = rng.random() < CARELESS_SHARE
+    return careless_solution(problem, rng) if careless else problem.solution
+
+
+def _record(problem: Problem, text: str) -> Feedback:
+    return Feedback(
+        prompt=prompt_messages(problem),
+        completion=[{"role": "assistant", "content": text}],
+        label=True,
+    )
+
+
+def _tune(folder: Path, model: str, records: list[Feedback], rate: float, seed: int) -> None:
+    """SFT on `records`, with `thumbs train`; only its model is kept."""
+    scratch = folder.with_name(folder.name + "-run")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    write_feedback(scratch / "feedback.jsonl", records)
+    changes = [
+        "model.dtype=float32",
+        "data.max_tokens=256",
+        "data.heldout_fraction=0",
+        "loss.name=sft",
+        "train.batch_size=16",
+        f"train.learning_rate={rate}",
+        f"train.seed={seed}",
+    ]
+    run = scratch / "run"
+    config = load_config(None, changes, model=model)
+    pipeline.train_model(scratch / "feedback.jsonl", config, run, page=False)
+    (run / "model").rename(folder)
+    shutil.rmtree(scratch)
+
+
+def _pretrain(folder: Path, shape: Shape, seed: int) -> None:
+    torch.set_num_threads(1)
+    tokenizer = make_tokenizer(seed)
+    model = pretrain(tokenizer, steps=20 if FAST else STEPS, seed=seed, shape=shape)
+    with folder_written_aside(folder) as aside:
+        model.save_pretrained(aside)
+        tokenizer.save_pretrained(aside)

@@ -1,0 +1,39 @@
+"""X8: KTO and DPO with and without SFT before them: accuracy, and whether answers stay short.
+
+    python -m experiments.x8_without_sft
+
+The start without SFT is the demo's model after training on text that does not end at the answer; it
+writes on until it is cut, at 40 tokens. The start with SFT is that model after SFT on solutions.
+The votes are on answers of the demo's model.
+"""
+
+from experiments.conditions import Condition
+from experiments.harness import Outcome, Trial, outcomes
+from experiments.methods import SEEDS, tuned_trials
+from experiments.recording import parser, record
+
+STARTS = {"without SFT": "running text", "after SFT": "sft, running text"}
+
+
+def main() -> None:
+    options = parser(__doc__).parse_args()
+    seeds = options.seeds or SEEDS
+    trials: list[Trial] = []
+    tuning: list[Outcome] = []
+    for name, start in STARTS.items():
+        trials += [Trial(name, Condition(), None, seed, 0.0, start) for seed in seeds]
+        for method in ("KTO", "DPO"):
+            own, chosen_by = tuned_trials(
+                method, Condition(), seeds, start=start, finished_only=options.finished_only
+            )
+            trials += [
+                Trial(f"{method} {name}", t.condition, t.settings, t.seed, t.learning_rate, start)
+                for t in own
+            ]
+            tuning += chosen_by
+    found = outcomes(trials, "X8", finished_only=options.finished_only)
+    record(options.name or "x8_without_sft", found, tuning)
+
+
+if __name__ == "__main__":
+    main()
