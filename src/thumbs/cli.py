@@ -5,13 +5,11 @@ imported before a verb runs, so that --help answers at once.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from thumbs import cli_compare
 from thumbs.config import load_config
@@ -23,6 +21,7 @@ from thumbs.printing import (
     print_demo,
     print_import,
     print_json,
+    print_losses,
     print_plan,
     print_table,
     print_training,
@@ -33,7 +32,8 @@ from thumbs.refusals import (
     UsageError,
     explain_usage,
     fail,
-    near_or_allowed,
+    mapping_of,
+    one_of,
     require_text,
 )
 from thumbs.stopping import stop_on_sigterm
@@ -44,7 +44,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-Choice = TypeVar("Choice", bound=str)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Settings = Annotated[
@@ -158,9 +157,9 @@ def import_(
 
     options = ImportOptions(
         edits=not no_edits,
-        keep=frozenset(_one_of("--keep", rule, RULES) for rule in keep or ()),
-        votes=_one_of("--votes", votes, VOTES),
-        contradictions=_one_of("--contradictions", contradictions, CONTRADICTIONS),
+        keep=frozenset(one_of("--keep", rule, RULES) for rule in keep or ()),
+        votes=one_of("--votes", votes, VOTES),
+        contradictions=one_of("--contradictions", contradictions, CONTRADICTIONS),
         decontaminate=tuple(decontaminate or ()),
         up=tuple(up or ()),
         down=tuple(down or ()),
@@ -168,7 +167,7 @@ def import_(
         score=score,
         score_name=score_name,
         query=query,
-        mapping=_mapping_of(map_ or ()),
+        mapping=mapping_of(map_ or ()),
     )
     with gathered(sources, options) as paths:
         result = import_feedback(paths, out, tool=tool, options=options)
@@ -177,25 +176,6 @@ def import_(
         print_json(numbers)
     else:
         print_import(str(out), numbers)
-
-
-def _one_of(option: str, given: str, allowed: Iterable[Choice]) -> Choice:
-    for choice in allowed:
-        if choice == given:
-            return choice
-    raise ConfigError(f"{option}: {given!r} is unknown; {near_or_allowed(given, list(allowed))}")
-
-
-def _mapping_of(pairs: Sequence[str]) -> dict[str, str]:
-    found = dict[str, str]()
-    for pair in pairs:
-        key, sign, path = pair.partition("=")
-        if not sign or not key.strip() or not path.strip():
-            raise ConfigError(f"--map {pair}: is not of the form prompt=path.to.field")
-        if key.strip() in found:
-            raise ConfigError(f"--map {pair}: {key.strip()} is given twice. Give it once.")
-        found[key.strip()] = path.strip()
-    return found
 
 
 @app.command()
@@ -313,13 +293,16 @@ def evaluate(
     temperature: Annotated[
         float, typer.Option(min=0, help="Of the benchmarks' answers; 0: the likeliest.")
     ] = 0.0,
+    samples: Annotated[
+        int, typer.Option(min=0, help="Held-out prompts to answer before and after, for the page.")
+    ] = 0,
     json: Json = False,
 ) -> None:
     """How well a policy ranks thumbs it has not seen; how much of a benchmark it gets right."""
     from thumbs import pipeline
 
     known = ("feedback", *pipeline.BENCHMARKS)
-    names = [_one_of("--tasks", name.strip(), known) for name in tasks.split(",")]
+    names = [one_of("--tasks", name.strip(), known) for name in tasks.split(",")]
     settings = pipeline.BenchmarkSettings(task_data, limit, chat, temperature)
     if settings != pipeline.BenchmarkSettings() and names == ["feedback"]:
         raise ConfigError(
@@ -329,14 +312,19 @@ def evaluate(
     if (feedback or reference) and "feedback" not in names:
         raise ConfigError("eval: --feedback and --reference are for --tasks feedback; add it")
     result = pipeline.evaluate(
-        model, tasks=names, feedback=feedback, reference=reference, benchmarks=settings
+        model,
+        tasks=names,
+        feedback=feedback,
+        reference=reference,
+        benchmarks=settings,
+        samples=samples,
     )
     if json:
         print_json(result)
         return
     for name, numbers in result.items():
-        if name == "feedback":
-            print_table(f"{model}: feedback", numbers)
+        if name in ("feedback", "samples"):
+            print_table(f"{model}: {name}", numbers)
         else:
             print_benchmark(f"{model}: {name}", numbers)
 
@@ -392,7 +380,4 @@ def losses(json: Json = False) -> None:
         ]
         print_json({"losses": rows})
         return
-    table = Table("name", "what it is", "needs", "source")
-    for name, loss in LOSS_TABLE.items():
-        table.add_row(name, loss.summary, ", ".join(loss.needs()), loss.source)
-    out_console.print(table)
+    print_losses(LOSS_TABLE)

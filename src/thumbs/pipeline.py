@@ -36,6 +36,7 @@ from thumbs.evaluate.benchmarks import (
 )
 from thumbs.evaluate.feedback_task import evaluate_feedback, task_numbers
 from thumbs.evaluate.paired_accuracy import paired_accuracy
+from thumbs.evaluate.samples import before_and_after
 from thumbs.execute import execute, finish, machine_facts
 from thumbs.feedback.importing import import_feedback
 from thumbs.feedback.inspect import check_feedback
@@ -230,14 +231,17 @@ def evaluate(
     feedback: Path | None = None,
     reference: str | None = None,
     benchmarks: BenchmarkSettings | None = None,
+    samples: int = 0,
 ) -> dict[str, Any]:
     """`thumbs eval`: how well the implied reward of a policy ranks the thumbs of a file, and how
     much of the benchmarks it gets right.
 
     model: a run, or a model folder or hub id with `reference`. feedback: default the run's own
-    held-out rows.
+    held-out rows. samples: prompts of these to answer before and after, into RUN/samples.json.
     """
     subject = model_or_run(model)
+    if samples and subject.run is None:
+        raise ConfigError(f"--samples: {model} is a model; answers before and after are of a run")
     settings = benchmarks or BenchmarkSettings()
     chosen = [name for name in BENCHMARKS if name in tasks]
     parts = chosen_parts(chosen, subject.policy, settings) if chosen else {}
@@ -253,6 +257,17 @@ def evaluate(
             micro_batch_tokens=tokens_without_gradient(subject.config, pick_device()),
         )
         results["feedback"] = task_numbers(metrics)
+    if samples and subject.run is not None:
+        answered = before_and_after(
+            subject.votes(feedback),
+            subject.config,
+            policy=subject.policy,
+            reference=subject.reference(reference),
+            today=subject.today,
+            most=samples,
+        )
+        write_json(subject.run.samples, {"examples": answered})
+        results["samples"] = {"path": str(subject.run.samples), "n": len(answered)}
     return results | evaluate_benchmarks(parts, subject.policy, settings)
 
 

@@ -70,6 +70,14 @@ def _plain(text: str) -> str:
     return escape(visible(text))
 
 
+def print_losses(losses: Mapping[str, Any]) -> None:
+    """A row per loss of loss_table.py."""
+    table = Table("name", "what it is", "needs", "source")
+    for name, loss in losses.items():
+        table.add_row(name, loss.summary, ", ".join(loss.needs()), loss.source)
+    out_console.print(table)
+
+
 def print_import(out: str, numbers: Mapping[str, Any]) -> None:
     """Records by label, then what was left out or altered, by reason."""
     out_console.print(

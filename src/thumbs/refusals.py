@@ -4,13 +4,15 @@ import difflib
 import errno
 import re
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn, TypeVar
 
 import typer
 from pydantic import ValidationError
 
 from thumbs.errors import ConfigError
+
+Choice = TypeVar("Choice", bound=str)
 
 # Typer's own refusals; older versions take the class from click, newer ones have a copy of it.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -69,3 +71,32 @@ def explain_usage(error: Any) -> str:
 def near_or_allowed(found: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(found, known, n=1)
     return f"the nearest is {near[0]}" if near else f"allowed: {', '.join(known)}"
+
+
+def one_of(option: str, given: str, allowed: Iterable[Choice]) -> Choice:
+    """The one of `allowed` that was given.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    for choice in allowed:
+        if choice == given:
+            return choice
+    raise ConfigError(f"{option}: {given!r} is unknown; {near_or_allowed(given, list(allowed))}")
+
+
+def mapping_of(pairs: Sequence[str]) -> dict[str, str]:
+    """What --map says: keys of a record and their paths.
+
+    Raises:
+        ConfigError: a pair is none, or a key is given twice.
+    """
+    found = dict[str, str]()
+    for pair in pairs:
+        key, sign, path = pair.partition("=")
+        if not sign or not key.strip() or not path.strip():
+            raise ConfigError(f"--map {pair}: is not of the form prompt=path.to.field")
+        if key.strip() in found:
+            raise ConfigError(f"--map {pair}: {key.strip()} is given twice. Give it once.")
+        found[key.strip()] = path.strip()
+    return found

@@ -114,7 +114,7 @@ def _section(number: int, run: RunRecord, *, several: bool) -> dict[str, Any]:
         "data": tables.data_table(run),
         "speed": tables.speed_table(run),
         "origin": tables.origin_table(run),
-        "examples": demo.get("examples") or [],
+        "examples": run.examples,
         "command": run.summary.get("command") or "",
         "config": run.config_text,
     }

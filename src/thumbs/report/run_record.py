@@ -11,7 +11,15 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from thumbs.errors import ConfigError, RunError
-from thumbs.report.shape import AUDIT, DATA, EVALUATIONS, STEPS, SUMMARY, wrong_value
+from thumbs.report.shape import (
+    AUDIT,
+    DATA,
+    EVALUATIONS,
+    SAMPLES,
+    STEPS,
+    SUMMARY,
+    wrong_value,
+)
 from thumbs.runs.rundir import open_run, read_json, read_metrics
 from thumbs.yaml_text import read_yaml
 
@@ -23,6 +31,7 @@ class RunRecord:
     name: unique among the runs of one report. config: flat, {"loss.beta": 0.1}.
     data, summary: {} while the run has not written them. steps: one mapping per optimizer step.
     evaluations: one per evaluation on the way. audit: what `thumbs audit` found, {} before it.
+    examples: answers before and after, of a demo or of `thumbs eval --samples`.
     """
 
     name: str
@@ -33,6 +42,7 @@ class RunRecord:
     summary: dict[str, Any]
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     audit: dict[str, Any] = field(default_factory=dict)
+    examples: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def finished(self) -> bool:
@@ -69,14 +79,17 @@ def _read_run(path: Path, name: str) -> RunRecord:
         config = read_yaml(run.config, advice="Restore it, or start the run again.")
     except ConfigError as error:
         raise RunError(str(error)) from None
+    summary = _read_mapping(run.summary, SUMMARY)
+    asked = _read_mapping(run.samples, SAMPLES).get("examples") or []
     return RunRecord(
         name=name,
         config_text=run.config.read_text(encoding="utf-8"),
         config=dict(_flat(config)),
         data=_read_mapping(run.data, DATA),
         steps=_read_lines(run.metrics, STEPS),
-        summary=_read_mapping(run.summary, SUMMARY),
+        summary=summary,
         audit=_read_mapping(run.audit, AUDIT),
+        examples=[*((summary.get("demo") or {}).get("examples") or []), *asked],
         evaluations=_read_lines(run.heldout, EVALUATIONS),
     )
 

@@ -183,6 +183,12 @@ class Audit(Part):
     top: list[Doubted]
 
 
+class Samples(_Part):
+    """RUN/samples.json."""
+
+    examples: list[dict[str, str]]
+
+
 class _Numbered(_Part):
     step: Annotated[int, Field(ge=0)]
 
@@ -224,6 +230,7 @@ EVALUATIONS: TypeAdapter[Any] = TypeAdapter(list[Evaluation])
 DATA: TypeAdapter[Any] = TypeAdapter(Data)
 SUMMARY: TypeAdapter[Any] = TypeAdapter(Summary)
 AUDIT: TypeAdapter[Any] = TypeAdapter(Audit)
+SAMPLES: TypeAdapter[Any] = TypeAdapter(Samples)
 
 
 def wrong_value(shape: TypeAdapter[Any], found: object) -> str:

@@ -3,6 +3,7 @@
     RUN/ config.yaml  data.json  metrics.jsonl  summary.json  report.html
          heldout.jsonl (only where train.eval_every: a line per evaluation on the way)
          audit.json (only after thumbs audit: what it found, for the page)
+         samples.json (only after thumbs eval --samples: answers before and after, for the page)
          reference/values.safetensors  checkpoints/step-000100/  model/
          adapter/ (only where model.lora.merge: adapters, which are in model/ otherwise)
          .lock (while a process works on it)
@@ -50,6 +51,10 @@ class RunDir:
     @property
     def audit(self) -> Path:
         return self.path / "audit.json"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples.json"
 
     @property
     def summary(self) -> Path:
