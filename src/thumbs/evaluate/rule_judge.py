@@ -5,6 +5,7 @@ shown, and returns "first", "second", "tie" or None.
 """
 
 import importlib
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,7 +29,16 @@ class RuleJudge:
         return [self._judge(question) for question in questions]
 
     def _judge(self, question: Question) -> Judgement:
-        found = self.rule(text_of(question.prompt), question.first, question.second)
+        prompt = text_of(question.prompt)
+        try:
+            found = self.rule(prompt, question.first, question.second)
+        except Exception as error:  # noqa: BLE001, a user's function may raise anything
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            raise ConfigError(
+                f"--judge {self.name}: raised {type(error).__name__} ({error!s:.200}) at "
+                f"{frame.filename}:{frame.lineno} on the prompt {shown(prompt)}. It is called as "
+                "function(prompt, first, second)"
+            ) from None
         return Judgement(self._verdict(found), "" if found is not None else NO_VERDICT)
 
     def _verdict(self, found: object) -> Verdict | None:
