@@ -34,8 +34,9 @@ class RuleJudge:
             found = self.rule(prompt, question.first, question.second)
         except Exception as error:  # noqa: BLE001, a user's function may raise anything
             frame = traceback.extract_tb(error.__traceback__)[-1]
+            said = " ".join(str(error).split())[:200]
             raise ConfigError(
-                f"--judge {self.name}: raised {type(error).__name__} ({error!s:.200}) at "
+                f"--judge {self.name}: raised {type(error).__name__} ({said}) at "
                 f"{frame.filename}:{frame.lineno} on the prompt {shown(prompt)}. It is called as "
                 "function(prompt, first, second)"
             ) from None
