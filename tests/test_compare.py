@@ -374,9 +374,8 @@ def test_a_kill_of_the_comparison_itself_loses_only_what_was_under_way(
         process.kill()
         process.join()
         before = kept.read_bytes()
-        num_kept, num_asked = before.count(b"\n"), len(server.asked)
+        num_kept = before.count(b"\n")
         assert 8 <= num_kept < 24
         assert pipeline.compare(asked)["wins"] == 12
         assert kept.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
-        assert len(server.asked) - num_asked == 24 - num_kept
-        assert num_asked - num_kept <= 4  # of the four under way
+        assert 24 <= len(server.asked) <= 24 + 4  # those of the four under way are asked again
