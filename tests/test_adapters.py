@@ -46,7 +46,7 @@ def feedback(tmp_path: Path) -> Path:
 
 def trained(feedback: Path, model: Path, run: Path, *changes: str) -> dict[str, Any]:
     config = load_config(None, [*SETTINGS, *changes], model=str(model))
-    return pipeline.train_model(feedback, config, run)
+    return pipeline.train_model(feedback, config, run, page=False)
 
 
 def test_adapters_learn_and_are_evaluated_from_their_folder(

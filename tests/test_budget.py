@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 def train(folder: Path, name: str, *changes: str) -> int:
     chosen = ["data.heldout_fraction=0", "train.batch_size=6", *changes]
     config = load_config(None, chosen, model=str(folder / "model"))
-    pipeline.train_model(folder / "feedback.jsonl", config, folder / name)
+    pipeline.train_model(folder / "feedback.jsonl", config, folder / name, page=False)
     told = read_json(folder / name / "data.json")["origin"]["machine"]["micro_batch_tokens"]
     assert {
         line["micro_batch_tokens"] for line in read_metrics(folder / name / "metrics.jsonl")

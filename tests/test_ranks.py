@@ -60,14 +60,14 @@ def test_two_processes_make_the_run_of_one(
 
     def train(rank: int) -> dict[str, Any]:
         del rank
-        return pipeline.train_model(feedback, config, tmp_path / "two")
+        return pipeline.train_model(feedback, config, tmp_path / "two", page=False)
 
     first, second = on_two_ranks(train)
     told = capfd.readouterr().err
     assert second == {}
     assert told.count("rows: ") == 1
     monkeypatch.setenv("THUMBS_CACHE", str(tmp_path / "cache"))
-    alone = pipeline.train_model(feedback, config, tmp_path / "one")
+    alone = pipeline.train_model(feedback, config, tmp_path / "one", page=False)
     assert {p.name for p in (tmp_path / "two").iterdir()} == {
         p.name for p in (tmp_path / "one").iterdir()
     }
@@ -93,7 +93,7 @@ def test_ranks_stop_together_and_go_on_to_the_same_bytes(
     tmp_path: Path, model: Path, feedback: Path, on_two_ranks: OnTwoRanks
 ) -> None:
     config = load_config(None, SETTINGS, model=str(model))
-    on_two_ranks(lambda _: pipeline.train_model(feedback, config, tmp_path / "whole"))
+    on_two_ranks(lambda _: pipeline.train_model(feedback, config, tmp_path / "whole", page=False))
 
     def stopped(rank: int) -> str:
         calls: list[int] = []

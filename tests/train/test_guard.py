@@ -75,7 +75,7 @@ def train(folder: Path, out: Path, learning_rate: float, *changes: str) -> dict[
     fixed = ["train.batch_size=8", "train.epochs=10", "train.schedule=constant"]
     fixed += ["data.heldout_fraction=0", f"train.learning_rate={learning_rate}"]
     config = load_config(None, [*fixed, *changes], model=str(folder / "model"))
-    return pipeline.train_model(folder / "feedback.jsonl", config, out)
+    return pipeline.train_model(folder / "feedback.jsonl", config, out, page=False)
 
 
 def test_a_learning_rate_that_is_too_high_is_told_once_with_the_remedy(

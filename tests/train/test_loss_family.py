@@ -51,7 +51,7 @@ def message_record(number: int, answer: str, label: bool) -> Feedback:
 def begin(folder: Path, name: str, run: Path, *changes: str) -> dict[str, Any]:
     chosen = [*SETTINGS, f"loss.name={name}", *OWN.get(name, []), *changes]
     config = load_config(None, chosen, model=str(folder / "model"))
-    return pipeline.train_model(folder / "feedback.jsonl", config, run)
+    return pipeline.train_model(folder / "feedback.jsonl", config, run, page=False)
 
 
 def go_on_after(run: Path, step: int) -> bytes:

@@ -89,7 +89,7 @@ def test_what_an_export_gives_loads_and_trains(name: str, tmp_path: Path, model:
         ["data.heldout_fraction=0", "train.batch_size=4", "loss.z0.estimator=zero"],
         model=str(model),
     )
-    told = pipeline.train_model(out, config, tmp_path / "run")
+    told = pipeline.train_model(out, config, tmp_path / "run", page=False)
     assert told["steps"] >= 1
 
 
