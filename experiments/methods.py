@@ -1,13 +1,14 @@
 """The methods side by side, and the learning rate of each.
 
 In: a method, a condition. Out: its settings, and the rate that did best on the validation split.
-Every method gets the same rates to choose from, and the same seed and problems to choose by.
+Every method gets the same rates to choose from, and the same seeds and problems to choose by.
 """
 
+import statistics
 from collections.abc import Mapping, Sequence
 
 from experiments.conditions import FAST, Condition
-from experiments.harness import Outcome, Trial, finished, run_trial
+from experiments.harness import Outcome, Trial, finished, outcomes
 
 # Settings of `thumbs train`, by the method's name in the tables.
 METHODS: Mapping[str, tuple[str, ...]] = {
@@ -23,8 +24,8 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "KTO, identity": ("loss.name=kto_identity",),
     "KTO, no reference": ("loss.name=kto_noref",),
 }
-RATES = (1e-4, 1e-3) if FAST else (3e-5, 1e-4, 3e-4, 1e-3)
-TUNING_SEED = 100
+RATES = (1e-4, 1e-3) if FAST else (1e-4, 3e-4, 1e-3, 3e-3)
+TUNING_SEEDS = (100,) if FAST else (100, 101, 102)
 SEEDS = (0,) if FAST else (0, 1, 2, 3, 4)
 TEN_SEEDS = (0,) if FAST else tuple(range(10))
 
@@ -32,10 +33,11 @@ TEN_SEEDS = (0,) if FAST else tuple(range(10))
 def tuning_trials(
     method: str, condition: Condition, settings: Sequence[str], start: str = "embedded"
 ) -> list[Trial]:
-    """One trial for each rate on the validation split."""
+    """A trial for each rate and tuning seed on the validation split."""
     return [
-        Trial(method, condition, tuple(settings), TUNING_SEED, rate, start, validation=True)
+        Trial(method, condition, tuple(settings), seed, rate, start, validation=True)
         for rate in RATES
+        for seed in TUNING_SEEDS
     ]
 
 
@@ -58,12 +60,20 @@ def tuned_trials(
     tuning = tuning_trials(method, tuned_on or condition, own, start)
     if finished_only and not all(finished(trial) for trial in tuning):
         return [], []
-    chosen_by = [run_trial(trial) for trial in tuning]
+    chosen_by = outcomes(tuning, f"tuning {method}")
     rate = best_rate(chosen_by)
     return [Trial(method, condition, own, seed, rate, start) for seed in seeds], chosen_by
 
 
 def best_rate(tuning: Sequence[Outcome]) -> float:
-    """The rate of the highest accuracy; of equals the lowest one."""
-    best = max(tuning, key=lambda outcome: (outcome["accuracy"], -outcome["learning_rate"]))
-    return float(best["learning_rate"])
+    """The rate of the highest mean accuracy over the tuning seeds; of equals the lowest one."""
+    means = mean_accuracies(tuning)
+    return max(means, key=lambda rate: (means[rate], -rate))
+
+
+def mean_accuracies(tuning: Sequence[Outcome]) -> dict[float, float]:
+    """By rate, from low to high, the mean accuracy over the tuning seeds."""
+    return {
+        rate: statistics.fmean(o["accuracy"] for o in tuning if o["learning_rate"] == rate)
+        for rate in sorted({o["learning_rate"] for o in tuning})
+    }

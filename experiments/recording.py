@@ -21,6 +21,7 @@ from thumbs.files import write_bytes
 
 RESULTS = ROOT / "experiments" / "results"
 Record = dict[str, Any]
+TUNED = ("method", "condition", "learning_rate", "seed", "accuracy")  # kept of a tuning trial
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -46,10 +47,7 @@ def record(
         "versions": versions("thumbs", "torch", "transformers"),
         "seeds": sorted({outcome["seed"] for outcome in outcomes}),
         "outcomes": [rounded(outcome) for outcome in outcomes],
-        "tuning": [
-            {key: outcome[key] for key in ("method", "condition", "learning_rate", "accuracy")}
-            for outcome in tuning
-        ],
+        "tuning": [{key: outcome[key] for key in TUNED} for outcome in tuning],
         **more,
     }
     if not FAST:
