@@ -10,28 +10,104 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.recording import Record, accuracy, chosen
+from experiments.resampling import Interval
 from experiments.theory.plots import COLOURS, GREY, svg
+
+COLUMNS = 2  # of the panels of X4
+FIVE_COLOURS = (*COLOURS, "#b03a48", GREY)
 
 
 def draw(name: str, record: Record) -> str:
     """The plot of the experiment `name`, one of PLOTS."""
-    return svg(name, (6.4, 3.4), lambda figure: PLOTS[name](figure, record))
+    height = 5.6 if name == "x4_imbalance" and len(_ratios(record)) > COLUMNS else 3.4
+    return svg(name, (6.4, height), lambda figure: PLOTS[name](figure, record))
 
 
 def _noise(figure: Figure, record: Record) -> None:
-    main = [o for o in record["outcomes"] if o["condition"].get("flips") == 0.25]
-    _bars(figure, main, "25 % of the votes turned round")
+    """Accuracy by share of turned votes; of one share alone, bars."""
+    shares = sorted({o["condition"].get("flips", 0.0) for o in record["outcomes"]})
+    conditions = [{"flips": share} if share else {} for share in shares]
+    methods = list(dict.fromkeys(o["method"] for o in record["outcomes"]))
+    axes = figure.add_subplot()
+    for number, (colour, method) in enumerate(zip(FIVE_COLOURS, methods, strict=False)):
+        found = [accuracy(record["outcomes"], method=method, condition=c) for c in conditions]
+        aside = 0.4 * (number - (len(methods) - 1) / 2)  # percentage points, so that none hides one
+        _line(axes, [100 * share + aside for share in shares], found, colour, method)
+    axes.set_xlabel("share of the votes turned round, %")
+    axes.set_ylabel("sampled accuracy")
+    axes.legend()
+
+
+def _ratios(record: Record) -> list[tuple[int, int]]:
+    """Desirable and undesirable votes, the fewest desirable first."""
+    conditions = [o["condition"] for o in record["outcomes"]]
+    return sorted({(c["desirable"], c["undesirable"]) for c in conditions})
 
 
 def _imbalance(figure: Figure, record: Record) -> None:
-    titles = {}
-    for outcome in record["outcomes"]:
-        condition = outcome["condition"]
-        titles[condition["desirable"], condition["undesirable"]] = condition
-    every = figure.subplots(1, len(titles), squeeze=False, sharex=True)[0]
-    for axes, ((up, down), condition) in zip(every, titles.items(), strict=True):
+    ratios = _ratios(record)
+    rows = -(-len(ratios) // COLUMNS)
+    every = figure.subplots(rows, min(len(ratios), COLUMNS), squeeze=False, sharex=True).flat
+    for axes, (up, down) in zip(every, ratios, strict=False):
+        own = [
+            {**o, "method": o["method"].removeprefix("KTO, ")}
+            for o in record["outcomes"]
+            if (o["condition"]["desirable"], o["condition"]["undesirable"]) == (up, down)
+        ]
+        _bars_in(axes, own, f"{up} desirable : {down} undesirable")
+
+
+def _all_methods(figure: Figure, record: Record) -> None:
+    _bars(figure, record["outcomes"], "")
+
+
+def _regimes(figure: Figure, record: Record) -> None:
+    """One panel for each condition."""
+    conditions = list({str(o["condition"]): o["condition"] for o in record["outcomes"]}.values())
+    every = figure.subplots(1, len(conditions), squeeze=False)[0]
+    for axes, condition in zip(every, conditions, strict=True):
         own = chosen(record["outcomes"], condition=condition)
-        _bars_in(axes, own, f"desirable : undesirable {up} : {down}")
+        _bars_in(axes, own, ", ".join(f"{k} {v}" for k, v in condition.items()) or "on-policy")
+
+
+def _sizes(figure: Figure, record: Record) -> None:
+    axes = figure.add_subplot()
+    found = record["outcomes"]
+    kinds = list(dict.fromkeys(o["method"].rsplit(" ", 1)[0] for o in found))
+    sizes = list(dict.fromkeys(o["method"].rsplit(" ", 1)[1] for o in found))
+    for number, (colour, kind) in enumerate(zip(FIVE_COLOURS, kinds, strict=False)):
+        aside = 0.03 * (number - (len(kinds) - 1) / 2)
+        measured = [accuracy(found, method=f"{kind} {size}") for size in sizes]
+        _line(axes, [place + aside for place in range(len(sizes))], measured, colour, kind)
+    axes.set_xticks(range(len(sizes)), sizes)
+    axes.set_xlabel("parameters")
+    axes.set_ylabel("sampled accuracy")
+    axes.legend()
+
+
+def _betas(figure: Figure, record: Record) -> None:
+    axes = figure.add_subplot()
+    conditions = list({str(o["condition"]): o["condition"] for o in record["outcomes"]}.values())
+    for colour, condition in zip(FIVE_COLOURS, conditions, strict=False):
+        own = chosen(record["outcomes"], condition=condition)
+        names = list(dict.fromkeys(o["method"] for o in own))
+        betas = [float(name.removeprefix("beta ")) for name in names]
+        found = [accuracy(own, method=name) for name in names]
+        flips = condition.get("flips", 0.0)
+        _line(axes, betas, found, colour, f"{flips:.0%} of the votes turned round")
+    axes.set_xscale("log")
+    axes.set_xlabel("beta")
+    axes.set_ylabel("sampled accuracy")
+    axes.legend()
+
+
+def _line(
+    axes: Axes, places: Sequence[float], found: Sequence[Interval], colour: str, label: str
+) -> None:
+    """Means and their intervals, joined."""
+    means = [f[0] for f in found]
+    spread = [[f[0] - f[1] for f in found], [f[2] - f[0] for f in found]]
+    axes.errorbar(places, means, yerr=spread, fmt="o-", color=colour, capsize=3, label=label)
 
 
 def _bars(figure: Figure, outcomes: Sequence[Any], title: str) -> None:
@@ -55,8 +131,7 @@ def _bars_in(axes: Axes, outcomes: Sequence[Any], title: str) -> None:
 def _contradictions(figure: Figure, record: Record) -> None:
     axes = figure.add_subplot()
     settings = list(dict.fromkeys((*o["votes"], o["beta"]) for o in record["outcomes"]))
-    colours = (*COLOURS, "#b03a48")
-    for colour, (votes_a, votes_b, beta) in zip(colours, settings, strict=False):
+    for colour, (votes_a, votes_b, beta) in zip(FIVE_COLOURS, settings, strict=False):
         own = chosen(record["outcomes"], votes=[votes_a, votes_b], beta=beta, method="DPO")
         points = sorted(
             point
@@ -86,9 +161,7 @@ def _rates(figure: Figure, record: Record) -> None:
     for colour, method in zip(COLOURS, ("KTO", "DPO"), strict=False):
         rates = sorted({o["learning_rate"] for o in chosen(record["outcomes"], method=method)})
         found = [accuracy(record["outcomes"], method=method, learning_rate=rate) for rate in rates]
-        means = [f[0] for f in found]
-        spread = [[f[0] - f[1] for f in found], [f[2] - f[0] for f in found]]
-        axes.errorbar(rates, means, yerr=spread, fmt="o-", color=colour, capsize=3, label=method)
+        _line(axes, rates, found, colour, method)
     axes.set_xscale("log")
     axes.set_xlabel("learning rate")
     axes.set_ylabel("sampled accuracy")
@@ -96,8 +169,14 @@ def _rates(figure: Figure, record: Record) -> None:
 
 
 PLOTS: dict[str, Callable[[Figure, Record], None]] = {
+    "x1_methods": _all_methods,
     "x2_label_noise": _noise,
     "x3_contradictions": _contradictions,
     "x4_imbalance": _imbalance,
+    "x5_ablations": _regimes,
     "x6_learning_rate": _rates,
+    "x7_one_answer": _all_methods,
+    "x8_without_sft": _all_methods,
+    "x9_model_size": _sizes,
+    "x11_beta": _betas,
 }

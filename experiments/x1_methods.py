@@ -6,10 +6,16 @@
 another problem.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.claims import Claim, Records, not_run, verdict
 from experiments.conditions import Condition
 from experiments.harness import Outcome, Trial, outcomes
 from experiments.methods import METHODS, SEEDS, tuned_trials
-from experiments.recording import parser, record
+from experiments.published import DPO_7B, KTO_7B, ZEPHYR
+from experiments.recording import chosen, lead, parser, record
+from experiments.tables import has_methods, method_table, plot, points
 from experiments.x7_one_answer import ONE_ANSWER
 
 COMPARED = ("KTO", "DPO", "SFT on positives", "BCO", "APO-zero", "ORPO", "offline PPO", "TOPR")
@@ -35,6 +41,36 @@ def main() -> None:
             ]
     found = outcomes(trials, "X1", finished_only=options.finished_only)
     record(options.name or "x1_methods", found, tuning)
+
+
+def claim(records: Records) -> Claim:
+    title = "X1. KTO is as good as DPO or better, from votes on single answers"
+    published = (
+        f"GSM8K {ZEPHYR['KTO']['GSM8K']:.1%} against {ZEPHYR['DPO']['GSM8K']:.1%} (Zephyr, one "
+        f"run); judged wins {KTO_7B.rate:.3f} against {DPO_7B.rate:.3f} (Llama-7B without SFT)"
+    )
+    record = records["x1_methods"]
+    if record is None or not has_methods(record, "KTO", "DPO"):
+        return not_run(title, published, "python -m experiments.x1_methods")
+    found = record["outcomes"]
+    ahead = lead(found, {"method": "KTO"}, {"method": "DPO"})
+    names = list(dict.fromkeys(o["method"] for o in found))
+    lines = [
+        "Clean votes, each method at its tuned rate.",
+        "",
+        method_table(record, [{"method": name} for name in names], rival="KTO"),
+        "",
+        f"KTO - DPO: {points(ahead)}.{_against(found, 'SFT on positives')}",
+        "",
+        plot("x1_methods", "accuracy by method"),
+    ]
+    return Claim(title, published, "\n".join(lines), verdict(ahead))
+
+
+def _against(found: Sequence[Any], rival: str) -> str:
+    if not chosen(found, method=rival):
+        return ""
+    return f" KTO - {rival}: {points(lead(found, {'method': 'KTO'}, {'method': rival}))}."
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ more than (p/(1-p))^(1/beta). The pairs of two equal answers have no gradient.
 import math
 import os
 import shutil
+import statistics
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -23,11 +24,13 @@ from typing import Any
 import orjson
 import torch
 
+from experiments.claims import FAILS, HOLDS, Claim, Records, not_run
 from experiments.conditions import FAST
 from experiments.harness import WORK, Outcome
 from experiments.methods import SEEDS
 from experiments.recording import parser, record
 from experiments.resampling import crossing
+from experiments.tables import plot, row, student
 from thumbs import pipeline
 from thumbs.config import load_config
 from thumbs.feedback.file import write_feedback
@@ -250,6 +253,59 @@ def _train(
 def _file(seed: int, setting: Setting, loss: str) -> Path:
     name = f"{setting.votes_a}-{setting.votes_b}-{setting.beta}-{loss}-{seed}.json"
     return WORK / "x3" / "outcomes" / name
+
+
+def claim(records: Records) -> Claim:
+    title = "X3. Under contradicting raters KTO gives the majority's answer, DPO may not"
+    published = "theorem 4.3: DPO's optimum keeps the minority's answer beyond a predicted ratio"
+    record = records["x3_contradictions"]
+    if record is None or not record["table"]:
+        return not_run(title, published, "python -m experiments.x3_contradictions")
+    lines = [
+        "Both sides of a crossing are ratios pi_ref(minority) / pi_ref(majority); seven questions "
+        "a run, intervals over seeds (Student's t, of the logarithm). Above the crossing the "
+        "minority's answer stays the likelier one. The last column is the least probability of the "
+        "majority's answer over the questions, the mean of the seeds. A run is converged where its "
+        "last gradient is under a thousandth of its first; those that are not are in the numbers.",
+        "",
+        row("votes", "beta", "loss", "predicted", "measured", "runs", "converged", "least p"),
+        row(*["---"] * 8),
+    ]
+    right, kto = [], []
+    for line in record["table"]:
+        measured = [value for value in line["measured"] if value is not None]
+        found = student(measured) if measured else None
+        told = "none"
+        if found is not None:
+            told = "{:.3g} ({:.3g} to {:.3g})".format(*map(math.exp, found))
+        predicted = line["predicted"]
+        least = statistics.fmean(line["least_probability_a"])
+        if line["method"] == "DPO":
+            right.append(found is not None and abs(found[0] - predicted) < 0.1)
+        else:
+            kto.append(least > 0.5)
+        lines.append(
+            row(
+                "{} : {}".format(*line["votes"]),
+                f"{line['beta']:g}",
+                line["method"],
+                "none" if predicted is None else f"{math.exp(predicted):.3g}",
+                told,
+                str(len(line["measured"])),
+                str(line["converged"]),
+                f"{least:.3f}",
+            )
+        )
+    agreed = all(right) and all(kto) and bool(right) and bool(kto)
+    lines += [
+        "",
+        f"Crossings of DPO within a tenth of a nat of the prediction: {sum(right)} of "
+        f"{len(right)}. Settings where KTO makes the majority's answer the likelier one for every "
+        f"question: {sum(kto)} of {len(kto)}.",
+        "",
+        plot("x3_contradictions", "log-odds of the majority's answer"),
+    ]
+    return Claim(title, published, "\n".join(lines), HOLDS if agreed else FAILS)
 
 
 if __name__ == "__main__":

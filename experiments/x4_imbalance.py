@@ -10,10 +10,16 @@ elsewhere. Rates are tuned for each weight at 1:10 and at 10:1, and taken from t
 ratios of that direction; --rate takes one rate for all instead.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from experiments.claims import NOT_RUN, Claim, Records, not_run, verdict
 from experiments.conditions import ANSWERS, BLOCK, Condition
 from experiments.harness import Outcome, Trial, outcomes
 from experiments.methods import METHODS, SEEDS, TEN_SEEDS, tuned_trials
-from experiments.recording import parser, record
+from experiments.published import DPO_7B, TENTH, compare
+from experiments.recording import chosen, lead, parser, record
+from experiments.tables import method_table, plot, points
 
 ROWS = ANSWERS * BLOCK
 MAIN = ("1:10", "10:1")
@@ -97,6 +103,66 @@ def weighted(ratio: str) -> dict[str, tuple[str, ...]]:
         for name, weight in weights.items()
     }
     return {**settings, "SFT on positives": METHODS["SFT on positives"]}
+
+
+def undesirable_heavy(records: Records) -> Claim:
+    title = "X4a. With few desirable votes their weight should be raised (the paper's rule)"
+    published = (
+        "lambda_D n_D / (lambda_U n_U) in [1, 3/2]; with 10 % of the desirable answers wins "
+        f"{TENTH.rate:.3f} against DPO's {DPO_7B.rate:.3f} (p {compare(TENTH, DPO_7B)['p']:.2f})"
+    )
+    return _imbalance(records, title, published, ("1:3", "1:10", "1:50"), "1:10")
+
+
+def desirable_heavy(records: Records) -> Claim:
+    title = "X4b. With few undesirable votes their weight should be raised (the paper's rule)"
+    published = "the same rule, from the other side"
+    claim = _imbalance(records, title, published, ("3:1", "10:1", "50:1"), "10:1")
+    if claim.verdict == NOT_RUN:
+        return claim
+    return replace(claim, body=f"{claim.body}\n\n{plot('x4_imbalance', 'accuracy by weight')}")
+
+
+def _imbalance(
+    records: Records, title: str, published: str, ratios: Sequence[str], main: str
+) -> Claim:
+    record = records["x4_imbalance"]
+    rule, ones = "KTO, rule", "KTO, weights 1"
+    at_main = condition(main).describe()
+    if record is None or not all(
+        chosen(record["outcomes"], method=m, condition=at_main) for m in (rule, ones)
+    ):
+        return not_run(title, published, f"python -m experiments.x4_imbalance --ratios {main}")
+    found = record["outcomes"]
+    lines = []
+    for ratio in ratios:
+        own = {"condition": condition(ratio).describe()}
+        names = list(dict.fromkeys(o["method"] for o in chosen(found, **own)))
+        if not names:
+            lines += [f"{ratio}: not run.", ""]
+            continue
+        wanted = [{"method": name, **own} for name in names]
+        lines += [f"Desirable : undesirable {ratio}:", ""]
+        lines += [method_table(record, wanted, rival=rule), ""]
+        missing = [name for name in weighted(ratio) if name not in names]
+        if missing:
+            lines += [f"Not run at {ratio}: {', '.join(missing)}.", ""]
+    ahead = lead(
+        found, {"method": rule, "condition": at_main}, {"method": ones, "condition": at_main}
+    )
+    lines.append(f"The rule - weights 1 at {main}: {points(ahead)}.")
+    same = records["x4_one_rate"]
+    if same is not None and chosen(same["outcomes"], method=rule, condition=at_main):
+        wanted = [{"method": name, "condition": at_main} for name in (rule, ones)]
+        lines += [
+            "",
+            "Instead of tuned rates with one rate for both:",
+            "",
+            method_table(same, wanted, rival=rule),
+            "",
+            f"At one rate the rule - weights 1: {points(lead(same['outcomes'], *wanted))}.",
+        ]
+    return Claim(title, published, "\n".join(lines), verdict(ahead))
 
 
 if __name__ == "__main__":

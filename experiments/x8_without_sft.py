@@ -7,10 +7,12 @@ writes on until it is cut, at 40 tokens. The start with SFT is that model after 
 The votes are on answers of the demo's model.
 """
 
+from experiments.claims import Claim, Records, not_run, verdict
 from experiments.conditions import Condition
 from experiments.harness import Outcome, Trial, outcomes
 from experiments.methods import SEEDS, tuned_trials
-from experiments.recording import parser, record
+from experiments.recording import lead, parser, record
+from experiments.tables import has_methods, method_table, plot, points
 
 STARTS = {"without SFT": "running text", "after SFT": "sft, running text"}
 
@@ -33,6 +35,26 @@ def main() -> None:
             tuning += chosen_by
     found = outcomes(trials, "X8", finished_only=options.finished_only)
     record(options.name or "x8_without_sft", found, tuning)
+
+
+def claim(records: Records) -> Claim:
+    title = "X8. KTO does without SFT, DPO does not"
+    published = "KTO alone comes near SFT and KTO (Llama-13B, 30B); DPO alone tends to ramble"
+    record = records["x8_without_sft"]
+    first, second = {"method": "KTO without SFT"}, {"method": "DPO without SFT"}
+    if record is None or not has_methods(record, first["method"], second["method"]):
+        return not_run(title, published, "python -m experiments.x8_without_sft")
+    found = record["outcomes"]
+    names = list(dict.fromkeys(o["method"] for o in found))
+    ahead = lead(found, first, second)
+    lines = [
+        method_table(record, [{"method": name} for name in names], rival=first["method"]),
+        "",
+        f"KTO - DPO, both without SFT: {points(ahead)}.",
+        "",
+        plot("x8_without_sft", "accuracy by method and start"),
+    ]
+    return Claim(title, published, "\n".join(lines), verdict(ahead))
 
 
 if __name__ == "__main__":

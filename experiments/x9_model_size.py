@@ -6,11 +6,14 @@ The demo's pretraining at 0.3M, 1M, 4M and 16M parameters, three seeds each, the
 on positives with clean votes on the model's own answers, tuned at each size. Takes hours.
 """
 
+from experiments.claims import FAILS, HOLDS, UNTOLD, Claim, Records, not_run
 from experiments.conditions import FAST, Condition
 from experiments.harness import Outcome, Trial, outcomes
 from experiments.methods import METHODS, SEEDS, tuned_trials
-from experiments.recording import parser, record
+from experiments.published import DPO_7B, DPO_30B, KTO_7B, KTO_30B, compare
+from experiments.recording import lead, parser, record
 from experiments.starts import SIZES
+from experiments.tables import has_methods, method_table, plot, points
 
 COMPARED = ("KTO", "DPO", "SFT on positives")
 NUM_SEEDS = 3
@@ -38,6 +41,37 @@ def main() -> None:
             tuning += chosen_by
     found = outcomes(trials, "X9", finished_only=options.finished_only)
     record(options.name or "x9_model_size", found, tuning)
+
+
+def claim(records: Records) -> Claim:
+    title = "X9. KTO's lead over DPO appears with size"
+    leads = (compare(KTO_7B, DPO_7B), compare(KTO_30B, DPO_30B))
+    told = " and ".join(f"{100 * found['difference']:+.1f} points" for found in leads)
+    published = f"judged wins of KTO less those of DPO, without SFT: {told} at 7B and 30B"
+    record = records["x9_model_size"]
+    if record is None or not record["outcomes"]:
+        return not_run(title, published, "make reproduce-x9")
+    names = list(dict.fromkeys(o["method"] for o in record["outcomes"]))
+    lines = [method_table(record, [{"method": name} for name in names]), ""]
+    ahead = {}
+    for size in SIZES:
+        rivals = [{"method": f"{method} {size}"} for method in ("KTO", "DPO")]
+        if has_methods(record, *(rival["method"] for rival in rivals)):
+            ahead[size] = lead(record["outcomes"], *rivals)
+            lines.append(f"- KTO - DPO at {size}: {points(ahead[size])}.")
+        else:
+            lines.append(f"- {size}: not run.")
+    lines += ["", plot("x9_model_size", "accuracy by size")]
+    sized = list(ahead.values())
+    grows = len(sized) > 1 and sized[-1][1] > sized[0][2]
+    shrinks = len(sized) > 1 and sized[-1][2] < sized[0][1]
+    told = HOLDS if grows and sized[-1][1] > 0 else FAILS if shrinks else UNTOLD
+    lines += [
+        "",
+        "The claim holds where KTO's lead at the largest size is above 0 and its interval above "
+        "that of the smallest; it does not hold where the intervals lie the other way round.",
+    ]
+    return Claim(title, published, "\n".join(lines), told)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from experiments.claims import best_rates, lies_inside, verdict
+from experiments.claims import verdict
 from experiments.conditions import Condition
 from experiments.harness import Trial
 from experiments.methods import best_rate
@@ -13,7 +13,9 @@ from experiments.published import COMPARISONS, KTO_7B, Wins, compare
 from experiments.recording import chosen, lead, solved
 from experiments.reproduction import NAMES, PAGE, PLOT_FOLDER, all_records, page
 from experiments.reproduction_plots import PLOTS, draw
+from experiments.x2_label_noise import lies_inside
 from experiments.x3_contradictions import SETTINGS, measured_crossing, votes
+from experiments.x6_learning_rate import best_rates
 
 
 def test_the_page_is_made_of_the_committed_records() -> None:
