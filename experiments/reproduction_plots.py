@@ -24,7 +24,7 @@ def draw(name: str, record: Record) -> str:
 
 
 def _noise(figure: Figure, record: Record) -> None:
-    """Accuracy by share of turned votes; of one share alone, bars."""
+    """Accuracy by share of turned votes."""
     shares = sorted({o["condition"].get("flips", 0.0) for o in record["outcomes"]})
     conditions = [{"flips": share} if share else {} for share in shares]
     methods = list(dict.fromkeys(o["method"] for o in record["outcomes"]))
