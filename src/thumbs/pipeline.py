@@ -330,14 +330,12 @@ def demo(out: Path | None, seed: int, changes: Sequence[str] = ()) -> dict[str, 
         "greedy_after": sum(after.greedy_correct) / len(problems),
         "num_problems": len(problems),
         "examples": examples(before, after, problems),
-        "import_dropped": imported.dropped,
     }
     run = RunDir(folder)
     write_json(run.summary, read_json(run.summary) | {"demo": numbers})
     audit_run(folder, None, None)  # for the page
     page = write_report(folder)
-    apart = ("examples", "import_dropped")
-    shown = {key: value for key, value in numbers.items() if key not in apart}
+    shown = {key: value for key, value in numbers.items() if key != "examples"}
     return {
         **{key: result[key] for key in ("run", "model")},
         **shown,

@@ -36,6 +36,7 @@ from thumbs.feedback.balance import auto_weights
 from thumbs.feedback.control import with_control
 from thumbs.feedback.exclusion import excluded_ids
 from thumbs.feedback.file import read_feedback
+from thumbs.feedback.import_record import read_import_record
 from thumbs.feedback.record import Feedback
 from thumbs.feedback.split import split_heldout
 from thumbs.files import sha256_file
@@ -321,6 +322,7 @@ def describe_data(
             "sha256": prepared.feedback_sha256,
             "records": len(rows) + dropped + prepared.excluded,
         },
+        "import": read_import_record(feedback, prepared.feedback_sha256),
         "today": today.isoformat(),
         "counts": {"rows": len(rows)},
         "drops": {**prepared.tokenized.drops, **excluded},

@@ -184,9 +184,12 @@ def test_the_labels_that_look_wrong_are_shown_once_an_audit_has_found_them(
         write_report(run)
 
 
-def test_what_the_import_of_a_demo_dropped_is_told(make_run: Any, demo: dict[str, Any]) -> None:
-    text = page_of(make_run(demo={**demo, "import_dropped": {"repeated record": 212}})).text
+def test_what_the_import_dropped_is_told(make_run: Any) -> None:
+    imported = {"source": "openwebui", "dropped": {"repeated record": 212}, "changed": {}}
+    text = page_of(make_run(data={"import": imported})).text
+    assert "Imported from openwebui" in text
     assert "Dropped by the import: repeated record 212" in text
+    assert "Changed by the import nothing" in text
 
 
 def test_the_value_function_is_drawn_where_it_is_the_losss_own(make_run: Any) -> None:

@@ -18,6 +18,7 @@ from thumbs.feedback.clean import Tally, clean, without_repeats
 from thumbs.feedback.decontaminate import HeldOut
 from thumbs.feedback.file import require_feedback_name, write_feedback
 from thumbs.feedback.generic import require_mapping
+from thumbs.feedback.import_record import write_import_record
 from thumbs.feedback.listing import list_files
 from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.record import Feedback
@@ -59,6 +60,8 @@ def import_feedback(
 ) -> ImportResult:
     """Read every file, clean the records, and write them to `out`, whole or not at all.
 
+    Beside it goes a record of what was left out; see `import_record`.
+
     Args:
         sources: files of one or several tools, or folders of them; the files of one tool are read
             together.
@@ -99,7 +102,7 @@ def import_feedback(
     kept = _require_records(standing, sources, tally)
     kept = _require_same_kind(kept, files, options=options)
     num_records = write_feedback(out, _counted(kept, counts))
-    return ImportResult(
+    result = ImportResult(
         records=num_records,
         source=", ".join(files),
         desirable=counts["desirable"],
@@ -110,6 +113,8 @@ def import_feedback(
         skipped=dict(listing.skipped),
         agreement=asdict(ballot.agreement()),
     )
+    write_import_record(out, asdict(result))
+    return result
 
 
 def _read(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from thumbs.errors import FeedbackError
+from thumbs.feedback import import_record
 from thumbs.feedback.archive import archive_of, is_archive, member_paths
 from thumbs.feedback.entries import PACKED_ENDINGS, TABLE_ENDINGS, first_entry, holds_entries
 from thumbs.feedback.sqlite import is_sqlite
@@ -85,6 +86,8 @@ def _other_kind(path: Path) -> str:
     """
     if not path.is_file() and archive_of(path) is None:
         return "link to nothing, or no regular file"
+    if path.name.endswith(import_record.ENDING):
+        return "record of an import"
     if holds_entries(path) or (_is_table(path) and sources_of(first_entry(path))):
         return ""
     ending = "".join(path.suffixes[-2:]) if path.suffix in PACKED_ENDINGS else path.suffix

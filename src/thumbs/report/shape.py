@@ -42,12 +42,22 @@ class Weights(_Part):
     reason: Text = None
 
 
+class Imported(_Part):
+    """What the import of the feedback file counted."""
+
+    source: Text = None
+    dropped: Counts = None
+    changed: Counts = None
+    skipped: Counts = None
+
+
 class Data(_Part):
     """RUN/data.json."""
 
     feedback: Named | None = None
     reference: Named | None = None
     weights: Weights | None = None
+    imported: Imported | None = Field(default=None, alias="import")
     counts: Counts = None
     drops: Counts = None
     cuts: Counts = None
@@ -140,7 +150,6 @@ class Demo(_Shares):
     greedy_before: Number = None
     greedy_after: Number = None
     examples: list[dict[str, str]] | None = None
-    import_dropped: Counts = None
 
 
 class Summary(_Part):

@@ -132,9 +132,16 @@ def data_table(run: RunRecord) -> Table | None:
 
 
 def _import_drops(run: RunRecord) -> list[list[str]]:
-    """What the import of a demo left out; of other runs the import is another command."""
-    dropped = (run.summary.get("demo") or {}).get("import_dropped")
-    return [] if dropped is None else _reasons("Dropped by the import", dropped, "nothing")
+    """What the import left out, altered and did not read, where it wrote the feedback file."""
+    found = run.data.get("import")
+    if not found:
+        return []
+    return [
+        ["Imported from", number(found.get("source"))],
+        *_reasons("Dropped by the import", found.get("dropped"), "nothing"),
+        *_reasons("Changed by the import", found.get("changed"), "nothing"),
+        *(_reasons("Files not read", found["skipped"], "none") if found.get("skipped") else []),
+    ]
 
 
 def speed_table(run: RunRecord) -> Table | None:
