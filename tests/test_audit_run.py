@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def begin(folder: Path, name: str, *changes: str) -> dict[str, Any]:
     config = load_config(None, [*SETTINGS, *changes], model=str(folder / "model"))
-    return pipeline.train_model(folder / "feedback.jsonl", config, folder / name)
+    return pipeline.train_model(folder / "feedback.jsonl", config, folder / name, page=False)
 
 
 def flipped_ids() -> set[str]:
@@ -175,7 +175,7 @@ def test_runs_of_every_kind_can_be_audited(
     folder: Path, tmp_path: Path, changes: list[str]
 ) -> None:
     config = load_config(None, [*SETTINGS, *changes], model=str(folder / "model"))
-    pipeline.train_model(folder / "feedback.jsonl", config, tmp_path / "run")
+    pipeline.train_model(folder / "feedback.jsonl", config, tmp_path / "run", page=False)
     found = pipeline.audit(tmp_path / "run", tmp_path / "suspects.jsonl")
     assert found["rows"] == 60
     assert {row["id"] for row in found["top"]} <= {f"vote {i}" for i in range(60)}

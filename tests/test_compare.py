@@ -326,7 +326,7 @@ def test_a_run_with_an_adapter_answers_and_judges(tmp_path: Path) -> None:
     write(tmp_path / "votes.jsonl", votes)
     settings = ["train.batch_size=8", "train.learning_rate=1e-2", "train.epochs=2"]
     config = load_config(None, [*settings, "model.lora={}"], model=model)
-    pipeline.train_model(tmp_path / "votes.jsonl", config, tmp_path / "run")
+    pipeline.train_model(tmp_path / "votes.jsonl", config, tmp_path / "run", page=False)
     liked, disliked = (
         [vote for vote in votes if vote["label"] == label][:12] for label in (True, False)
     )

@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def begin(folder: Path, name: str, *changes: str) -> dict[str, Any]:
     config = load_config(None, [*SETTINGS, *changes], model=str(folder / "model"))
-    return pipeline.train_model(folder / "feedback.jsonl", config, folder / name)
+    return pipeline.train_model(folder / "feedback.jsonl", config, folder / name, page=False)
 
 
 def lines(run: Path) -> list[dict[str, Any]]:
@@ -199,7 +199,7 @@ def test_a_run_stopped_around_an_evaluation_ends_in_the_same_bytes(
                 begin(folder, str(run), EARLY)
         if times == 1:  # the evaluation of the step waits for the run that goes on
             assert [line["step"] for line in lines(run)] == list(range(1, step))
-        pipeline.resume_training(run)
+        pipeline.resume_training(run, page=False)
         assert_same(run, folder / "early")
 
 
@@ -213,7 +213,7 @@ def test_a_line_that_a_kill_cut_or_no_checkpoint_knows_is_written_again(
     shutil.rmtree(run / "checkpoints" / f"step-{steps:06d}")  # the best one is left
     with (run / "heldout.jsonl").open("ab") as file:
         file.write(b'{"step": 99, "auc"')
-    pipeline.resume_training(run)
+    pipeline.resume_training(run, page=False)
     assert_same(run, folder / "early")
 
 
@@ -232,7 +232,7 @@ def test_a_damaged_best_checkpoint_is_told_with_a_way_to_make_it_again(
     assert "delete it and every later one" in str(error.value)
     assert not (run / "model").exists()
     shutil.rmtree(run / "checkpoints")
-    pipeline.resume_training(run)
+    pipeline.resume_training(run, page=False)
     assert_same(run, folder / "early")
 
 
@@ -260,7 +260,7 @@ def test_ranks_end_early_together(folder: Path, tmp_path: Path, on_two_ranks: On
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("thumbs.train.loop.train_step", counted)
-            pipeline.train_model(folder / "feedback.jsonl", config, tmp_path / "two")
+            pipeline.train_model(folder / "feedback.jsonl", config, tmp_path / "two", page=False)
         return len(calls)
 
     first, second = on_two_ranks(train)

@@ -60,7 +60,7 @@ def train(tmp_path: Path) -> Callable[[str, int], Path]:
     def run(name: str, tokens: int) -> Path:
         changes = [f"train.micro_batch_tokens={tokens}", "data.heldout_fraction=0"]
         config = load_config(None, changes, model=str(tmp_path / "model"))
-        pipeline.train_model(tmp_path / "feedback.jsonl", config, tmp_path / name)
+        pipeline.train_model(tmp_path / "feedback.jsonl", config, tmp_path / name, page=False)
         return tmp_path / name
 
     return run

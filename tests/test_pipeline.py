@@ -104,7 +104,7 @@ def test_a_named_template_is_saved_with_the_model_as_it_was_written(
     (tmp_path / "chat.jinja").write_text(template)
     named = f"data.chat_template={tmp_path / 'chat.jinja'}"
     config = load_config(None, [*SETTINGS, named, "train.max_steps=1"], model=str(model))
-    pipeline.train_model(feedback, config, tmp_path / "run")
+    pipeline.train_model(feedback, config, tmp_path / "run", page=False)
     assert (tmp_path / "run/model/chat_template.jinja").read_text() == template
     described = read_json(tmp_path / "run/data.json")
     assert described["drops"] == {"template_refused": 2}
@@ -130,7 +130,7 @@ def test_pitfall_22_a_run_stopped_midway_ends_with_the_same_bytes(
     config = load_config(
         None, [*SETTINGS, *settings, "train.epochs=2", "train.save_every=3"], model=str(model)
     )
-    pipeline.train_model(feedback, config, tmp_path / "whole")
+    pipeline.train_model(feedback, config, tmp_path / "whole", page=False)
     step = train_step
     done: list[int] = []
 
@@ -145,7 +145,7 @@ def test_pitfall_22_a_run_stopped_midway_ends_with_the_same_bytes(
         pipeline.train_model(feedback, config, tmp_path / "stopped")
     monkeypatch.undo()
     assert (tmp_path / "stopped" / "checkpoints" / "step-000006").is_dir()
-    pipeline.resume_training(tmp_path / "stopped")
+    pipeline.resume_training(tmp_path / "stopped", page=False)
     for name in ("whole", "stopped"):
         assert (tmp_path / name / "summary.json").is_file()
     ends = [(tmp_path / n / "model/model.safetensors").read_bytes() for n in ("whole", "stopped")]
@@ -166,7 +166,7 @@ def test_bfloat16_weights_are_trained_saved_and_scored_as_bfloat16(
     changes = [*BFLOAT16, "data.heldout_fraction=0", "train.batch_size=60", "train.epochs=3"]
     config = load_config(None, [*changes, "train.learning_rate=1e-3"], model=str(model))
     run = tmp_path / "run"
-    pipeline.train_model(feedback, config, run)
+    pipeline.train_model(feedback, config, run, page=False)
     first, *_, last = read_metrics(run / "metrics.jsonl")
     zeros = ("margin", "z0_raw", "reward_desirable", "reward_undesirable")
     assert [first[name] for name in zeros] == pytest.approx([0.0] * 4, abs=5e-3)
@@ -205,7 +205,7 @@ def test_a_run_says_that_its_models_head_is_not_one_it_knows(
     random_model(config).save_pretrained(tmp_path / "other")
     tiny_tokenizer().save_pretrained(tmp_path / "other")
     settings = load_config(None, [*SETTINGS, "train.max_steps=1"], model=str(tmp_path / "other"))
-    pipeline.train_model(feedback, settings, tmp_path / "run")
+    pipeline.train_model(feedback, settings, tmp_path / "run", page=False)
     said = " ".join(capsys.readouterr().err.split())
     assert "the model's own forward is used: its head does more than a projection" in said
     assert read_metrics(tmp_path / "run" / "metrics.jsonl")[0]["margin"] == pytest.approx(
@@ -256,16 +256,16 @@ def test_the_settings_of_a_model_are_part_of_what_it_is(
 ) -> None:
     """Cached values of other settings are no use; a run whose model has others is refused."""
     config = load_config(None, [*SETTINGS, "train.max_steps=2"], model=str(model))
-    pipeline.train_model(feedback, config, tmp_path / "first")
+    pipeline.train_model(feedback, config, tmp_path / "first", page=False)
     settings = read_json(model / "config.json")
     (model / "config.json").write_text(json.dumps(settings | {"rms_norm_eps": 0.5}))
-    pipeline.train_model(feedback, config, tmp_path / "second")
+    pipeline.train_model(feedback, config, tmp_path / "second", page=False)
     first = read_metrics(tmp_path / "second" / "metrics.jsonl")[0]
     assert first["z0_raw"] == pytest.approx(0.0, abs=1e-5)  # the policy is its own reference
     assert first["reward_desirable"] == 0.0
     (model / "config.json").write_text(json.dumps(settings | {"transformers_version": "9"}))
     (tmp_path / "first" / "summary.json").unlink()
-    pipeline.resume_training(tmp_path / "first")  # a version computes nothing
+    pipeline.resume_training(tmp_path / "first", page=False)  # a version computes nothing
     (model / "config.json").write_text(json.dumps(settings))
     (tmp_path / "second" / "summary.json").unlink()
     with pytest.raises(CheckpointError, match=r"says otherwise what they compute \(config.json\)"):
@@ -278,7 +278,7 @@ def test_an_explicit_reference_is_scored_instead_of_the_policy(
     save_tiny(tmp_path / "other", "llama", seed=3)
     changes = [*SETTINGS, f"model.reference={tmp_path / 'other'}", "train.max_steps=1"]
     config = load_config(None, changes, model=str(model))
-    pipeline.train_model(feedback, config, tmp_path / "run")
+    pipeline.train_model(feedback, config, tmp_path / "run", page=False)
     described = read_json(tmp_path / "run" / "data.json")
     assert described["reference"]["weight_sha256"] != described["policy"]["weight_sha256"]
     assert read_metrics(tmp_path / "run" / "metrics.jsonl")[0]["z0_raw"] != 0.0
@@ -313,7 +313,7 @@ def test_an_own_loss_trains_by_its_dotted_name(
     config = load_config(
         None, [*SETTINGS, "loss.name=my_losses:hinge", "train.max_steps=1"], model=str(model)
     )
-    result = pipeline.train_model(feedback, config, tmp_path / "run")
+    result = pipeline.train_model(feedback, config, tmp_path / "run", page=False)
     assert result["loss"] == pytest.approx(1.0, abs=1e-4)  # relu(1 - 0) at step 0
     trained = load_file(tmp_path / "run" / "model" / "model.safetensors")
     assert not all(
@@ -326,7 +326,7 @@ def test_a_report_never_replaces_a_file_that_is_no_page(
     tmp_path: Path, model: Path, feedback: Path
 ) -> None:
     config = load_config(None, [*SETTINGS, "train.max_steps=1"], model=str(model))
-    pipeline.train_model(feedback, config, tmp_path / "run")
+    pipeline.train_model(feedback, config, tmp_path / "run", page=False)
     before = feedback.read_bytes()
     with pytest.raises(RunError, match="is no page"):
         pipeline.report([tmp_path / "run"], feedback)
@@ -369,7 +369,7 @@ def test_out_of_memory_is_a_line_that_says_what_to_lower_and_the_run_goes_on(
     assert caught.value.exit_code == 75
     assert "\n" not in str(caught.value)
     (tmp_path / "full").unlink()
-    assert pipeline.resume_training(tmp_path / "run")["steps"] == 7
+    assert pipeline.resume_training(tmp_path / "run", page=False)["steps"] == 7
     tokens = {line["micro_batch_tokens"] for line in read_metrics(tmp_path / "run/metrics.jsonl")}
     assert tokens == {4096}  # what never fitted is not kept
 
@@ -379,7 +379,7 @@ def test_a_long_epoch_is_saved_by_the_clock(
 ) -> None:
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     config = load_config(None, [*SETTINGS, "train.keep_last=9"], model=str(model))
-    steps = pipeline.train_model(feedback, config, tmp_path / "run")["steps"]
+    steps = pipeline.train_model(feedback, config, tmp_path / "run", page=False)["steps"]
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == steps > 1
 
 

@@ -107,7 +107,7 @@ def test_ranks_stop_together_and_go_on_to_the_same_bytes(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("thumbs.train.loop.train_step", step_and_signal)
             try:
-                pipeline.train_model(feedback, config, tmp_path / "stopped")
+                pipeline.train_model(feedback, config, tmp_path / "stopped", page=False)
             except Interrupted as error:
                 return str(error)
         return f"{len(calls)} steps"
@@ -115,7 +115,7 @@ def test_ranks_stop_together_and_go_on_to_the_same_bytes(
     first, second = on_two_ranks(stopped)
     assert first.startswith("stopped after step 3 of 5; go on with: thumbs train --resume ")
     assert second == "3 steps"
-    on_two_ranks(lambda _: pipeline.resume_training(tmp_path / "stopped"))
+    on_two_ranks(lambda _: pipeline.resume_training(tmp_path / "stopped", page=False))
     assert read_json(tmp_path / "stopped/summary.json")["steps"] == 5
     ends = [(tmp_path / n / "model/model.safetensors").read_bytes() for n in ("whole", "stopped")]
     assert ends[0] == ends[1]
@@ -130,7 +130,7 @@ def test_what_is_wrong_is_told_by_the_first_rank_alone(
 
     def refused(_: int) -> str:
         try:
-            return repr(pipeline.train_model(feedback, config, tmp_path / "run"))
+            return repr(pipeline.train_model(feedback, config, tmp_path / "run", page=False))
         except RunError as error:
             return str(error)
 

@@ -82,7 +82,7 @@ def stopped(folder: Path, tmp_path: Path) -> Path:
 
 def begin(folder: Path, name: str, *changes: str) -> dict[str, Any]:
     config = load_config(None, [*SETTINGS, *changes], model=str(folder / "model"))
-    return pipeline.train_model(folder / "feedback.jsonl", config, folder / name)
+    return pipeline.train_model(folder / "feedback.jsonl", config, folder / name, page=False)
 
 
 def weights(run: Path) -> bytes:
@@ -120,7 +120,7 @@ def test_pitfall_22_a_stopped_run_ends_in_the_bytes_of_an_unbroken_one(
     folder: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    pipeline.resume_training(stopped)
+    pipeline.resume_training(stopped, page=False)
     assert weights(stopped) == weights(folder / "unbroken")
 
 
@@ -135,7 +135,7 @@ def test_a_run_begun_with_relative_paths_goes_on_from_anywhere(
         with pytest.raises(Interrupted):
             pipeline.train_model(Path("feedback.jsonl"), config, Path("relative"))
     monkeypatch.chdir(tmp_path)
-    pipeline.resume_training(folder / "relative")
+    pipeline.resume_training(folder / "relative", page=False)
     assert weights(folder / "relative") == weights(folder / "unbroken")
 
 
@@ -163,7 +163,7 @@ def test_settings_that_change_the_result_are_refused_with_what_differs(
 def test_settings_that_do_not_change_the_result_may_be_edited(folder: Path, stopped: Path) -> None:
     for key, value in (("save_every", 3), ("keep_last", 1), ("eval_every", 2)):
         edit_config(stopped, "train", key, value)
-    pipeline.resume_training(stopped)
+    pipeline.resume_training(stopped, page=False)
     assert weights(stopped) == weights(folder / "unbroken")
     kept = [int(path.name[5:]) for path in (stopped / "checkpoints").iterdir()]
     evaluations = read_metrics(stopped / "heldout.jsonl")
@@ -175,7 +175,7 @@ def test_settings_that_change_rounding_may_be_edited_and_the_run_says_so(
     folder: Path, stopped: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     edit_config(stopped, "train", "micro_batch_tokens", 40)
-    pipeline.resume_training(stopped)
+    pipeline.resume_training(stopped, page=False)
     [line] = [x for x in capsys.readouterr().err.splitlines() if "last bits" in x]
     assert "(micro_batch_tokens: was 4096, now 40)" in line
     unbroken, run = (read_metrics(r / "metrics.jsonl") for r in (folder / "unbroken", stopped))
@@ -189,7 +189,7 @@ def test_what_the_run_resolved_holds_whatever_is_automatic_today(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(MOST_TOKENS, "cpu", 40)
-    pipeline.resume_training(stopped)
+    pipeline.resume_training(stopped, page=False)
     assert "last bits" not in capsys.readouterr().err
     assert weights(stopped) == weights(folder / "unbroken")
 
@@ -199,7 +199,7 @@ def test_another_number_of_threads_goes_on_and_is_told(
 ) -> None:
     torch.set_num_threads(2)
     try:
-        pipeline.resume_training(stopped)
+        pipeline.resume_training(stopped, page=False)
     finally:
         torch.set_num_threads(1)
     assert "may differ from those of an unbroken run (threads: was 1, now 2)" in (
@@ -229,7 +229,7 @@ def test_a_damaged_checkpoint_costs_steps_and_no_bytes(
     folder: Path, stopped: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flip_a_byte(stopped / "checkpoints" / "step-000005" / "optimizer.safetensors")
-    pipeline.resume_training(stopped)
+    pipeline.resume_training(stopped, page=False)
     assert "optimizer.safetensors is damaged" in capsys.readouterr().err
     assert weights(stopped) == weights(folder / "unbroken")
 
@@ -239,7 +239,7 @@ def test_without_a_whole_checkpoint_the_run_starts_over_and_ends_in_the_same_byt
 ) -> None:
     for checkpoint in (stopped / "checkpoints").iterdir():
         (checkpoint / "manifest.json").unlink()
-    pipeline.resume_training(stopped)
+    pipeline.resume_training(stopped, page=False)
     assert "the run starts from the beginning" in capsys.readouterr().err
     assert weights(stopped) == weights(folder / "unbroken")
 
@@ -253,7 +253,7 @@ def test_damaged_reference_values_are_made_again_where_they_are_the_same(
         flip_a_byte(values)
     else:
         values.unlink()
-    pipeline.resume_training(stopped)
+    pipeline.resume_training(stopped, page=False)
     if damage != "absent":
         assert "values are made again" in capsys.readouterr().err
     assert weights(stopped) == weights(folder / "unbroken")
@@ -300,7 +300,7 @@ def test_a_complete_run_gets_its_missing_page_and_its_damaged_model_again(
     assert pipeline.resume_training(stopped) == first
     assert (stopped / "report.html").is_file()
     flip_a_byte(stopped / "model" / "model.safetensors")
-    pipeline.resume_training(stopped)
+    pipeline.resume_training(stopped, page=False)
     assert "model.safetensors: is damaged; the model is made again" in capsys.readouterr().err
     assert weights(stopped) == weights(folder / "unbroken")
 
@@ -377,7 +377,7 @@ def test_a_second_stop_in_a_step_loses_that_step_only(
             pipeline.resume_training(stopped)
     assert (stopped / "checkpoints" / f"step-{STOPPED_AFTER:06d}").is_dir()
     assert list(stopped.rglob("*.partial")) == []
-    pipeline.resume_training(stopped)
+    pipeline.resume_training(stopped, page=False)
     assert weights(stopped) == weights(folder / "unbroken")
 
 
@@ -391,7 +391,7 @@ def test_a_stop_in_the_last_step_saves_it_and_leaves_the_model_to_the_next(
         with pytest.raises(Interrupted, match=f"after step {total} of {total}"):
             pipeline.resume_training(stopped)
     assert not (stopped / "model").exists()
-    pipeline.resume_training(stopped)
+    pipeline.resume_training(stopped, page=False)
     assert weights(stopped) == weights(folder / "unbroken")
 
 
@@ -409,7 +409,7 @@ def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_when_there_is_room(
 ) -> None:
     size = len(weights(folder / "unbroken"))
     if what == "model":  # the last checkpoint stands, the model does not
-        pipeline.resume_training(stopped)
+        pipeline.resume_training(stopped, page=False)
         (stopped / "summary.json").unlink()
         shutil.rmtree(stopped / "model")
         capsys.readouterr()
@@ -424,7 +424,7 @@ def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_when_there_is_room(
     assert sorted(path.name for path in (stopped / "checkpoints").iterdir()) == before
     assert not (stopped / "model").exists()
     assert list(stopped.rglob("*.partial")) == []
-    pipeline.resume_training(stopped)
+    pipeline.resume_training(stopped, page=False)
     assert weights(stopped) == weights(folder / "unbroken")
 
 
@@ -449,5 +449,5 @@ def test_without_room_in_the_cache_the_run_waits_for_it(
     text = str(error.value)
     assert "safetensors: could not be written: File too large" in text
     assert "THUMBS_CACHE can name another folder. Then go on with: thumbs train --resume" in text
-    pipeline.resume_training(tmp_path / "run")
+    pipeline.resume_training(tmp_path / "run", page=False)
     assert weights(tmp_path / "run") == weights(folder / "unbroken")

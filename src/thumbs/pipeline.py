@@ -168,7 +168,7 @@ def train_model(
                 )
 
 
-def resume_training(path: Path) -> dict[str, Any]:
+def resume_training(path: Path, *, page: bool = True) -> dict[str, Any]:
     """`thumbs train --resume RUN`: goes on after the last checkpoint, or from the start."""
     with joined_ranks(pick_device()) as ranks:
         if ranks.rank > 0:
@@ -179,7 +179,7 @@ def resume_training(path: Path) -> dict[str, Any]:
                 return finished
             as_begun = _as_begun(run, ranks)
             begin()
-            return execute(run, *as_begun, ranks=ranks)
+            return execute(run, *as_begun, ranks=ranks, page=page)
 
 
 def _train_along(path: Path, ranks: Ranks) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_feedback(folder / "feedback.jsonl", records)
     settings = ["train.batch_size=8", "train.learning_rate=3e-2", "data.heldout_fraction=0.4"]
     config = load_config(None, settings, model=str(folder / "model"))
-    pipeline.train_model(folder / "feedback.jsonl", config, folder / "run")
+    pipeline.train_model(folder / "feedback.jsonl", config, folder / "run", page=False)
     return folder / "run"
 
 

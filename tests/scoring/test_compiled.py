@@ -114,4 +114,4 @@ def test_a_run_whose_layers_do_not_compile_goes_on_without(
         pipeline.train_model(tmp_path / "feedback.jsonl", config, run)
     text = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(text.replace("compile: true", "compile: false"))
-    assert pipeline.resume_training(run)["steps"] == 2
+    assert pipeline.resume_training(run, page=False)["steps"] == 2

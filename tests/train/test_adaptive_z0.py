@@ -140,7 +140,7 @@ def begin(folder: Path, name: str, estimator: str) -> None:
         f"loss.z0.estimator={estimator}",
     ]
     config = load_config(None, settings, model=str(folder / "model"))
-    pipeline.train_model(folder / "feedback.jsonl", config, folder / name)
+    pipeline.train_model(folder / "feedback.jsonl", config, folder / name, page=False)
 
 
 def lines(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -186,7 +186,7 @@ def test_pitfall_22_a_run_stopped_between_two_estimates_ends_with_the_same_bytes
         begin(folder, "stopped", "adaptive")
     monkeypatch.undo()
     assert lines(folder, "unbroken")[17]["z0_raw"] is None  # step 18, the last checkpoint
-    pipeline.resume_training(folder / "stopped")
+    pipeline.resume_training(folder / "stopped", page=False)
     assert weights(folder, "stopped") == weights(folder, "unbroken")
     assert lines(folder, "stopped") == lines(folder, "unbroken")
 

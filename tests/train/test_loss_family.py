@@ -61,7 +61,7 @@ def go_on_after(run: Path, step: int) -> bytes:
             shutil.rmtree(checkpoint)
     (run / "summary.json").unlink()
     shutil.rmtree(run / "model")
-    pipeline.resume_training(run)
+    pipeline.resume_training(run, page=False)
     return weights(run)
 
 
