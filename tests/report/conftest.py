@@ -1,7 +1,7 @@
 """Run folders as training writes them, with numbers that tests can look for."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from thumbs.evaluate.heldout import heldout_metrics
+from thumbs.report.page import write_report
 
 CONFIG = {
     "model": {"name_or_path": "tiny-llama", "revision": None},
@@ -65,28 +66,37 @@ def make_run(tmp_path: Path) -> MakeRun:
 
     data, config and the keys of summary replace what stands there; unfinished runs have no summary.
     """
+    return partial(_make, tmp_path)
 
-    def make(
-        name: str = "run",
-        *,
-        steps: list[dict[str, Any]] | None = None,
-        data: dict[str, Any] | None = None,
-        config: dict[str, Any] | None = None,
-        finished: bool = True,
-        **summary: Any,
-    ) -> Path:
-        run = tmp_path / name
-        run.mkdir(parents=True)
-        (run / "config.yaml").write_text(yaml.safe_dump({**CONFIG, **(config or {})}))
-        (run / "data.json").write_bytes(orjson.dumps({**DATA, **(data or {})}))
-        lines = training_steps(60) if steps is None else steps
-        (run / "metrics.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
-        if finished:
-            whole = {**finished_summary(), **summary}
-            (run / "summary.json").write_bytes(orjson.dumps(whole))
-        return run
 
-    return make
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a demo, with its page; for tests that only read."""
+    run = _make(tmp_path_factory.mktemp("demo"), demo=DEMO)
+    write_report(run)
+    return run
+
+
+def _make(
+    folder: Path,
+    name: str = "run",
+    *,
+    steps: list[dict[str, Any]] | None = None,
+    data: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+    finished: bool = True,
+    **summary: Any,
+) -> Path:
+    run = folder / name
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(yaml.safe_dump({**CONFIG, **(config or {})}))
+    (run / "data.json").write_bytes(orjson.dumps({**DATA, **(data or {})}))
+    lines = training_steps(60) if steps is None else steps
+    (run / "metrics.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    if finished:
+        whole = {**finished_summary(), **summary}
+        (run / "summary.json").write_bytes(orjson.dumps(whole))
+    return run
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ CHROMIUM = shutil.which("chromium")
 INSTALL = "needs a browser: apt-get install chromium"
 HOSTILE = "<script>document.title = 'run'</script><img src=x onerror=\"document.title = 'run'\">"
 WIDTHS = (360, 1440)
+ONE_STEP = [{"step": 1, "loss": 0.5}]  # one chart: quick to draw, where charts are not the point
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +33,9 @@ def browser() -> Iterator[Browser]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_page_draws_without_errors_and_fits(
-    browser: Browser, make_run: Callable[..., Path], demo: dict[str, Any], width: int, scheme: Any
+    browser: Browser, demo_run: Path, width: int, scheme: Any
 ) -> None:
-    path = write_report(make_run(demo=demo))
+    path = demo_run / "report.html"
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     said: list[str] = []
     asked: list[str] = []
@@ -58,7 +59,7 @@ def test_the_page_draws_without_errors_and_fits(
 def test_what_scrolls_is_reached_by_the_keyboard(
     browser: Browser, make_run: Callable[..., Path]
 ) -> None:
-    path = write_report([make_run("one"), make_run("two")])
+    path = write_report([make_run(name, steps=ONE_STEP) for name in ("one", "two")])
     page = browser.new_page(viewport={"width": 360, "height": 900})
     page.goto(path.as_uri())
     scrolling = page.evaluate(
@@ -74,9 +75,8 @@ def test_text_of_the_data_stays_text(
     browser: Browser, make_run: Callable[..., Path], demo: dict[str, Any], audited: Any
 ) -> None:
     example = dict.fromkeys(("prompt", "before", "after", "answer"), HOSTILE)
-    run = make_run(
-        demo={**demo, "examples": [example]}, data={"warnings": [HOSTILE]}, command=HOSTILE
-    )
+    shown = {"demo": {**demo, "examples": [example]}, "command": HOSTILE}
+    run = make_run(steps=ONE_STEP, data={"warnings": [HOSTILE]}, **shown)
     doubted = audited(prompt=HOSTILE, completion=HOSTILE, id=HOSTILE)
     (run / "audit.json").write_bytes(orjson.dumps(doubted))
     page = browser.new_page()
@@ -87,9 +87,9 @@ def test_text_of_the_data_stays_text(
     page.close()
 
 
-def test_printed_it_is_light_and_whole(browser: Browser, make_run: Callable[..., Path]) -> None:
+def test_printed_it_is_light_and_whole(browser: Browser, demo_run: Path) -> None:
     page = browser.new_page(color_scheme="dark")
-    page.goto(write_report(make_run()).as_uri())
+    page.goto((demo_run / "report.html").as_uri())
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     config = page.locator("pre.config")

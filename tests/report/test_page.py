@@ -52,9 +52,9 @@ def page_of(*runs: Path) -> Page:
     return Page(write_report(list(runs)).read_text(encoding="utf-8"))
 
 
-@pytest.fixture
-def demo_page(make_run: Any, demo: dict[str, Any]) -> Page:
-    return page_of(make_run(demo=demo))
+@pytest.fixture(scope="module")
+def demo_page(demo_run: Path) -> Page:
+    return Page((demo_run / "report.html").read_text(encoding="utf-8"))
 
 
 def test_the_report_of_a_run_is_written_into_it(make_run: Any) -> None:
@@ -137,8 +137,8 @@ def test_drops_cuts_and_weights_are_listed_by_reason(make_run: Any) -> None:
     assert "Dropped nothing" in page_of(make_run("clean", steps=ONE_STEP, data={"drops": {}})).text
 
 
-def test_speed_is_rows_and_tokens_over_the_time_of_the_steps(make_run: Any) -> None:
-    text = page_of(make_run()).text
+def test_speed_is_rows_and_tokens_over_the_time_of_the_steps(demo_page: Page) -> None:
+    text = demo_page.text
     # 60 steps of 19 + 13 rows and 4,000 tokens in half a second each.
     assert "Rows per second 64.0" in text
     assert "Tokens per second 8,000" in text
@@ -156,9 +156,8 @@ def test_how_to_reproduce_and_the_configuration_are_there(make_run: Any) -> None
     assert "torch 2.13.0" in text
 
 
-def test_all_curves_are_drawn_with_alternative_text(make_run: Any) -> None:
-    page = page_of(make_run())
-    drawn = [svg for svg in page.named("svg") if svg.get("role") == "img"]
+def test_all_curves_are_drawn_with_alternative_text(demo_page: Page) -> None:
+    drawn = [svg for svg in demo_page.named("svg") if svg.get("role") == "img"]
     assert len(drawn) == 12
     assert all(svg["aria-label"] for svg in drawn)
     alt = " ".join(str(svg["aria-label"]) for svg in drawn)
@@ -172,7 +171,7 @@ def test_all_curves_are_drawn_with_alternative_text(make_run: Any) -> None:
 def test_the_labels_that_look_wrong_are_shown_once_an_audit_has_found_them(
     make_run: Any, audited: Any
 ) -> None:
-    run = make_run()
+    run = make_run(steps=ONE_STEP)
     assert "Which labels look wrong?" not in page_of(run).text
     (run / "audit.json").write_bytes(orjson.dumps(audited()))
     text = page_of(run).text
@@ -186,14 +185,14 @@ def test_the_labels_that_look_wrong_are_shown_once_an_audit_has_found_them(
 
 def test_what_the_import_dropped_is_told(make_run: Any) -> None:
     imported = {"source": "openwebui", "dropped": {"repeated record": 212}, "changed": {}}
-    text = page_of(make_run(data={"import": imported})).text
+    text = page_of(make_run(steps=ONE_STEP, data={"import": imported})).text
     assert "Imported from openwebui" in text
     assert "Dropped by the import: repeated record 212" in text
     assert "Changed by the import nothing" in text
 
 
 def test_the_value_function_is_drawn_where_it_is_the_losss_own(make_run: Any) -> None:
-    page = page_of(make_run(config={"loss": {"name": "dpo"}}))
+    page = page_of(make_run(steps=ONE_STEP, config={"loss": {"name": "dpo"}}))
     alt = " ".join(str(svg.get("aria-label")) for svg in page.named("svg"))
     assert "Histogram of the implied reward" in alt
     assert "value function" not in alt
@@ -213,9 +212,8 @@ def test_ids_are_unique_and_every_reference_finds_its_id(make_run: Any) -> None:
     assert set(re.findall(r'(?:url\(|href=")#([^")]+)', source)) <= set(ids)
 
 
-def test_the_page_reaches_for_nothing_outside_itself(make_run: Any, demo: dict[str, Any]) -> None:
-    run = make_run(demo=demo)
-    page, source = page_of(run), (run / "report.html").read_text(encoding="utf-8")
+def test_the_page_reaches_for_nothing_outside_itself(demo_run: Path, demo_page: Page) -> None:
+    page, source = demo_page, (demo_run / "report.html").read_text(encoding="utf-8")
     assert "http:" not in source
     assert "https:" not in source
     assert "url(" not in re.sub(r"url\(#", "", source)
@@ -259,10 +257,9 @@ def test_whatever_the_data_holds_is_text_on_the_page(make_run: Any, demo: dict[s
     assert "onerror=&#39;alert(2)&#39;" in source
 
 
-def test_the_same_run_gives_the_same_bytes(make_run: Any, demo: dict[str, Any]) -> None:
-    run = make_run(demo=demo)
-    first = write_report(run).read_bytes()
-    assert write_report(run).read_bytes() == first
+def test_the_same_run_gives_the_same_bytes(demo_run: Path, tmp_path: Path) -> None:
+    again = write_report(demo_run, tmp_path / "again.html")
+    assert again.read_bytes() == (demo_run / "report.html").read_bytes()
 
 
 def test_a_run_in_progress_shows_what_is_there_and_says_so(make_run: Any) -> None:
@@ -365,6 +362,6 @@ def test_a_step_written_again_after_a_resume_counts_once(make_run: Any) -> None:
 
 
 def test_a_long_run_stays_a_small_page(make_run: Any, training_steps: Any) -> None:
-    run = make_run(steps=training_steps(20_000), heldout=None)
+    run = make_run(steps=training_steps(4_000), heldout=None)
     assert write_report(run).stat().st_size < 500_000
     assert orjson.loads((run / "summary.json").read_bytes())["steps"] == 60
