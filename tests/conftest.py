@@ -1,11 +1,13 @@
 """One torch thread, a score cache per test, and the folder of data for tests marked `shared`."""
 
+import gc
 import resource
 import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,24 @@ def shared() -> Path:
     return SHARED
 
 
+def pytest_collection_finish() -> None:
+    """What the imports made stays: collecting garbage need not look at millions of it each time."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def cache_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """New names in one folder; to name one itself, pytest looks through all it has made."""
+    folder = tmp_path_factory.mktemp("thumbs-caches")
+    return (folder / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
-def thumbs_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def thumbs_cache(cache_folders: Iterator[Path]) -> Iterator[Path]:
     """An empty score cache for this test alone; nothing of the user's is read or written."""
-    folder = tmp_path_factory.mktemp("thumbs-cache")
+    folder = next(cache_folders)
+    folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("THUMBS_CACHE", str(folder))
         yield folder
