@@ -39,6 +39,23 @@ class Settled:
         return self.policy[:, 1] > self.policy[:, 0]
 
 
+@dataclass(frozen=True)
+class _Votes:
+    """All votes on N problems. share: (R,) of the raters. desirable, prompt: (R,) of a row."""
+
+    share: Tensor
+    desirable: Tensor
+    prompt: Tensor
+
+    def mean_rewards(self, rewards: Tensor) -> tuple[float, float]:
+        """The mean reward of either label, over all raters; rewards: (N, 3)."""
+        of_rows = self.share * rewards[:, [0, 1, 0, 1]].flatten()  # (R,)
+        up, down = (
+            float(of_rows[self.desirable == label].sum()) / len(rewards) for label in (True, False)
+        )
+        return up, down
+
+
 def settle(
     name: str,
     p: Tensor,
@@ -59,15 +76,18 @@ def settle(
     """
     reference_logps = reference.log()  # (N, 3)
     logits = reference_logps.clone().requires_grad_()
+    votes = _votes(p)
     running, shift, took = RewardShift(), 0.0, steps
     for step in range(steps):
-        losses, rewards = _expected(name, logits, reference_logps, p, beta, shift, desirable_weight)
-        (slope,) = torch.autograd.grad(losses, logits)
+        loss, log_ratio = _expected(
+            name, logits, reference_logps, votes, beta, shift, desirable_weight
+        )
+        (slope,) = torch.autograd.grad(loss, logits)
         moved = (2 / beta**2 if step_size is None else step_size) * slope
         with torch.no_grad():
             logits -= moved
         if name == "bco":
-            running = running.after(*rewards)
+            running = running.after(*votes.mean_rewards(beta * log_ratio))
             shift = running.value
         if step and float(moved.abs().max()) < STILL:
             took = step
@@ -76,33 +96,36 @@ def settle(
     return Settled(final.exp(), final - reference_logps, shift, took)
 
 
+def _votes(p: Tensor) -> _Votes:
+    num = len(p)
+    return _Votes(
+        share=torch.stack([p, p, 1 - p, 1 - p], dim=1).flatten(),
+        desirable=torch.tensor((UP + DOWN) * num),
+        prompt=torch.arange(2 * num).repeat_interleave(2),  # who compares two answers is a prompt
+    )
+
+
 def _expected(
     name: str,
     logits: Tensor,
     reference_logps: Tensor,
-    p: Tensor,
+    votes: _Votes,
     beta: float,
     shift: float,
     desirable_weight: float,
-) -> tuple[Tensor, tuple[float, float]]:
-    """The loss over all raters, summed over problems; the mean reward of either label."""
+) -> tuple[Tensor, Tensor]:
+    """The loss over all raters, summed over problems; the log-ratios (N, 3), nats."""
     policy_logps = torch.log_softmax(logits, dim=1)  # (N, 3)
     log_ratio = policy_logps - reference_logps  # (N, 3)
     # The reference point of each problem is the KL itself, which mismatched rows estimate.
     z0 = (policy_logps.exp() * log_ratio).sum(dim=1).detach().clamp(min=0.0)  # (N,)
-    num = len(p)
-    votes = torch.arange(2 * num).repeat_interleave(2)  # (R,) who compares two answers is a prompt
-    desirable = torch.tensor((UP + DOWN) * num)  # (R,)
     inputs = make_rows(
         log_ratio[:, [0, 1, 0, 1]].flatten(),
-        desirable,
+        votes.desirable,
         z0=z0.repeat_interleave(4),
         reference=reference_logps[:, [0, 1, 0, 1]].flatten(),
-        prompt=votes,
+        prompt=votes.prompt,
         shift=shift,
     )
-    share = torch.stack([p, p, 1 - p, 1 - p], dim=1).flatten()  # (R,)
-    weighted = 0.5 * share * row_losses(name, inputs, beta=beta, desirable_weight=desirable_weight)
-    rewards = beta * inputs.log_ratio().detach()
-    means = [float((share * rewards)[desirable == label].sum()) / num for label in (True, False)]
-    return weighted.sum(), (means[0], means[1])
+    losses = row_losses(name, inputs, beta=beta, desirable_weight=desirable_weight)  # (R,)
+    return (0.5 * votes.share * losses).sum(), log_ratio.detach()
