@@ -6,8 +6,8 @@ but the size of a chunk of the reference pass, of which a short pass would have 
 
     python -m benchmarks.killed_run LOG RUN '["cache write", 2]' train feedback.jsonl --model ...
 
-With `serve` it reads such jobs as lines of JSON and forks for each, so that many commands cost one
-import of torch.
+With `serve MODEL` it reads such jobs as lines of JSON and forks for each: many commands cost one
+import of torch, and what transformers prepares at the first loading of a model is prepared once.
 """
 
 import functools
@@ -24,6 +24,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from transformers import AutoModelForCausalLM
 from transformers.models.llama.modeling_llama import LlamaModel
 
 from thumbs import pipeline
@@ -131,9 +132,10 @@ def run_killed(log: Path, run: Path, kill: tuple[str, int] | None, arguments: li
     thumbs_main()
 
 
-def serve() -> None:
+def serve(model: str) -> None:
     """For each line of JSON on stdin: fork, run the job there, print its exit status."""
     assert pipeline  # imported once, here
+    AutoModelForCausalLM.from_pretrained(model)
     for line in sys.stdin:
         job = json.loads(line)
         child = os.fork()
@@ -190,8 +192,8 @@ def _sync(path: str | Path) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["serve"]:
-        serve()
+    if sys.argv[1:2] == ["serve"]:
+        serve(sys.argv[2])
         os._exit(0)  # taking torch down would take seconds
     else:
         log, run, kill, *arguments = sys.argv[1:]

@@ -74,7 +74,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def job(folder: Path) -> Iterator[Job]:
     """Runs `thumbs arguments` on a run in a process of its own, killed where told; exit status."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "benchmarks.killed_run", "serve"]
+    command = [sys.executable, "-m", "benchmarks.killed_run", "serve", str(folder / "model")]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) as server:
         assert server.stdin is not None
