@@ -7,9 +7,11 @@ import io
 import re
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import matplotlib.style
 import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -92,13 +94,17 @@ def draw(chart: Chart) -> str:
     with matplotlib.style.context(["default", look]):
         figure = _figure(chart)
         out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+        # Laid out and drawn once; `savefig` would draw it a time more before.
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(out, metadata={"Date": None})
     return _inline(out.getvalue(), chart)
 
 
 def _figure(chart: Chart) -> Figure:
     figure = Figure(figsize=(4.2, 4.0) if chart.square else (4.0, 2.4), layout="constrained")
     axes = figure.add_subplot()
+    for patch in (figure.patch, axes.patch):
+        patch.set(facecolor="none", edgecolor="none")
     for line in chart.lines:
         axes.plot(
             np.array(line.x),
