@@ -11,7 +11,9 @@ import pytest
 from thumbs.errors import RunError
 from thumbs.report.page import write_report
 
-ONE_STEP = [{"step": 1, "loss": 0.5}]  # one chart: quick to draw, where charts are not the point
+ONE_STEP = [{"step": 1, "loss": 0.5}]
+# One chart: quick to draw, where charts are not the point.
+ONE_CHART: dict[str, Any] = {"steps": ONE_STEP, "heldout": None}
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
 
@@ -58,19 +60,19 @@ def demo_page(demo_run: Path) -> Page:
 
 
 def test_the_report_of_a_run_is_written_into_it(make_run: Any) -> None:
-    run = make_run(steps=ONE_STEP)
+    run = make_run(**ONE_CHART)
     assert write_report(run) == run / "report.html"
     assert (run / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
 def test_several_runs_are_written_beside_the_first(make_run: Any) -> None:
-    one, two = (make_run(name, steps=ONE_STEP) for name in ("one", "two"))
+    one, two = (make_run(name, **ONE_CHART) for name in ("one", "two"))
     assert write_report([one, two]) == one.parent.resolve() / "report.html"
     assert not (one / "report.html").exists()
 
 
 def test_out_names_the_file_and_a_folder_is_refused(make_run: Any, tmp_path: Path) -> None:
-    run = make_run(steps=ONE_STEP)
+    run = make_run(**ONE_CHART)
     assert write_report(run, tmp_path / "new" / "page.html").is_file()
     with pytest.raises(RunError, match=r"is a folder, must be a file; try .*report\.html"):
         write_report(run, tmp_path)
@@ -129,12 +131,12 @@ def test_the_held_out_table_shows_before_after_and_intervals(make_run: Any) -> N
 
 
 def test_drops_cuts_and_weights_are_listed_by_reason(make_run: Any) -> None:
-    text = page_of(make_run(steps=ONE_STEP)).text
+    text = page_of(make_run(**ONE_CHART)).text
     assert "Dropped: empty completion 17" in text
     assert "Cut: oldest turns 5" in text
     assert "too long" not in text  # it did not happen
     assert "Why these weights 1204 : 807 is within 1 to 1.5" in text
-    assert "Dropped nothing" in page_of(make_run("clean", steps=ONE_STEP, data={"drops": {}})).text
+    assert "Dropped nothing" in page_of(make_run("clean", data={"drops": {}}, **ONE_CHART)).text
 
 
 def test_speed_is_rows_and_tokens_over_the_time_of_the_steps(demo_page: Page) -> None:
@@ -148,7 +150,7 @@ def test_speed_is_rows_and_tokens_over_the_time_of_the_steps(demo_page: Page) ->
 
 
 def test_how_to_reproduce_and_the_configuration_are_there(make_run: Any) -> None:
-    text = page_of(make_run(steps=ONE_STEP)).text
+    text = page_of(make_run(**ONE_CHART)).text
     assert "thumbs train feedback.jsonl --model tiny-llama --out run" in text
     assert "ab12" * 16 in text
     assert "cd34" * 16 in text
@@ -171,7 +173,7 @@ def test_all_curves_are_drawn_with_alternative_text(demo_page: Page) -> None:
 def test_the_labels_that_look_wrong_are_shown_once_an_audit_has_found_them(
     make_run: Any, audited: Any
 ) -> None:
-    run = make_run(steps=ONE_STEP)
+    run = make_run(**ONE_CHART)
     assert "Which labels look wrong?" not in page_of(run).text
     (run / "audit.json").write_bytes(orjson.dumps(audited()))
     text = page_of(run).text
@@ -185,7 +187,7 @@ def test_the_labels_that_look_wrong_are_shown_once_an_audit_has_found_them(
 
 def test_what_the_import_dropped_is_told(make_run: Any) -> None:
     imported = {"source": "openwebui", "dropped": {"repeated record": 212}, "changed": {}}
-    text = page_of(make_run(steps=ONE_STEP, data={"import": imported})).text
+    text = page_of(make_run(data={"import": imported}, **ONE_CHART)).text
     assert "Imported from openwebui" in text
     assert "Dropped by the import: repeated record 212" in text
     assert "Changed by the import nothing" in text
@@ -318,7 +320,7 @@ def test_several_runs_share_the_charts_and_list_what_differs(make_run: Any) -> N
 
 
 def test_runs_of_one_name_are_told_apart(make_run: Any) -> None:
-    text = page_of(make_run("a/run", steps=ONE_STEP), make_run("b/run", steps=ONE_STEP)).text
+    text = page_of(make_run("a/run", **ONE_CHART), make_run("b/run", **ONE_CHART)).text
     assert "a/run" in text
     assert "b/run" in text
 
