@@ -1,10 +1,13 @@
-"""A run killed anywhere goes on and ends in the bytes of an unbroken one."""
+"""A run killed anywhere goes on and ends in the bytes of an unbroken one; one asked to end does."""
 
 import json
 import os
 import subprocess
 import sys
+import time
+import warnings
 from collections.abc import Callable, Iterator
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from thumbs import cli
 from thumbs.feedback.file import write_feedback
 from thumbs.feedback.record import Feedback, with_defaults
 from thumbs.models.tiny import save_tiny
@@ -129,6 +133,38 @@ def test_pitfall_22_a_killed_run_ends_in_the_same_bytes(
     assert {p.name for p in run.iterdir()} == {p.name for p in unbroken.iterdir()}
     assert list(run.rglob("*.partial")) == []
     assert heldout(run) == heldout(unbroken)
+
+
+def test_sigterm_finishes_the_step_saves_and_exits_75(folder: Path, tmp_path: Path) -> None:
+    run, told = tmp_path / "run", tmp_path / "stderr"
+    files = [str(folder / "feedback.jsonl"), "--model", str(folder / "model"), "--out", str(run)]
+    changes = ["--set", "train.epochs=400", "--set", "train.batch_size=8"]
+    command = ["thumbs", "train", *files, *changes]
+    with warnings.catch_warnings():
+        # Python 3.12 warns of threads; those of a parent that are idle do no harm here.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        # Forked, it needs no import of its own.
+        process = get_context("fork").Process(target=run_command, args=(command, told))
+        process.start()
+    deadline = time.monotonic() + 120
+    while len(read_metrics(run / "metrics.jsonl")) < 3 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.terminate()  # SIGTERM
+    process.join(timeout=60)
+    assert process.exitcode == 75, told.read_text()
+    assert f"thumbs train --resume {run}" in " ".join(told.read_text().split())
+    steps = len(read_metrics(run / "metrics.jsonl"))
+    # The end of an epoch may have left another one before it.
+    assert max(p.name for p in (run / "checkpoints").iterdir()) == f"step-{steps:06d}"
+
+
+def run_command(command: list[str], stderr: Path) -> None:
+    """What the shell would start, in this process."""
+    with stderr.open("w") as file:
+        os.dup2(file.fileno(), 2)
+    sys.stderr = os.fdopen(2, "w")
+    sys.argv = command
+    cli.main()
 
 
 def files(run: Path, folder: str) -> dict[str, bytes]:

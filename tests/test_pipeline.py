@@ -1,11 +1,6 @@
 """The whole way on a tiny real model: train, kill, resume, evaluate, refuse."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -211,26 +206,6 @@ def test_a_run_says_that_its_models_head_is_not_one_it_knows(
     assert read_metrics(tmp_path / "run" / "metrics.jsonl")[0]["margin"] == pytest.approx(
         0, abs=1e-4
     )
-
-
-def test_sigterm_finishes_the_step_saves_and_exits_75(
-    tmp_path: Path, model: Path, feedback: Path
-) -> None:
-    run = tmp_path / "run"
-    command = [sys.executable, "-m", "thumbs", "train", str(feedback), "--model", str(model)]
-    command += ["--out", str(run), "--set", "train.epochs=400", "--set", "train.batch_size=8"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    deadline = time.monotonic() + 120
-    while len(read_metrics(run / "metrics.jsonl")) < 3 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 75, stderr
-    assert f"thumbs train --resume {run}" in stderr
-    steps = len(read_metrics(run / "metrics.jsonl"))
-    # The end of an epoch may have left another one before it.
-    assert max(p.name for p in (run / "checkpoints").iterdir()) == f"step-{steps:06d}"
 
 
 def test_a_run_with_another_feedback_file_or_model_is_not_resumed(
