@@ -16,6 +16,7 @@ import torch
 import torch.distributed
 from torch.multiprocessing.spawn import start_processes
 
+gc.disable()  # until everything is imported
 torch.set_num_threads(1)
 # A shell ignores Ctrl-C in what it starts in the background, and tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -35,6 +36,7 @@ def pytest_collection_finish() -> None:
     """What the imports made stays: collecting garbage need not look at millions of it each time."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
