@@ -20,7 +20,7 @@ REGENERATED = RatedChat("1 + 1?", ["2.", "3."], [True, False])
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("assets")
-    pretrain.main(["--out", str(out), "--steps", "3", "--records", "20", "--seed", "1"])
+    pretrain.main(["--out", str(out), "--steps", "1", "--records", "20", "--seed", "1"])
     return out
 
 
@@ -35,7 +35,7 @@ def test_the_script_writes_a_model_and_a_log_of_the_asked_size(small_run: Path) 
 
 
 def test_the_script_gives_the_same_bytes_again(small_run: Path, tmp_path: Path) -> None:
-    pretrain.main(["--out", str(tmp_path), "--steps", "3", "--records", "20", "--seed", "1"])
+    pretrain.main(["--out", str(tmp_path), "--steps", "1", "--records", "20", "--seed", "1"])
     assert digests(tmp_path) == digests(small_run)
 
 
