@@ -1,13 +1,14 @@
 """A run killed anywhere goes on and ends in the bytes of an unbroken one; one asked to end does."""
 
+import importlib
 import json
 import os
-import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing import get_context
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from thumbs.feedback.record import Feedback, with_defaults
 from thumbs.models.tiny import save_tiny
 from thumbs.runs.rundir import read_json, read_metrics
 
-ROOT = Path(__file__).parents[1]
 SETTINGS = {
     "train.batch_size": 8,
     "train.epochs": 2,
@@ -77,13 +77,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def job(folder: Path) -> Iterator[Job]:
     """Runs `thumbs arguments` on a run in a process of its own, killed where told; exit status."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "benchmarks.killed_run", "serve", str(folder / "model")]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        stdin, stdout = server.stdin, server.stdout
+    jobs, statuses = os.pipe(), os.pipe()
+    server = forked(serve_jobs, jobs, statuses, str(folder / "model"))
+    os.close(jobs[0])
+    os.close(statuses[1])
+    with os.fdopen(jobs[1], "w") as stdin, os.fdopen(statuses[0]) as stdout:
 
         def ask(run: str, kill: Kill, arguments: list[str]) -> int:
             paths = {
@@ -98,7 +96,28 @@ def job(folder: Path) -> Iterator[Job]:
             return int(stdout.readline())
 
         yield ask
-        stdin.close()
+    server.join()
+
+
+def forked(work: Callable[..., None], *arguments: Any) -> ForkProcess:
+    """A process that does `work`; forked, it needs no import of its own."""
+    with warnings.catch_warnings():
+        # Python 3.12 warns of threads; those of a parent that are idle do no harm here.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process = get_context("fork").Process(target=work, args=arguments)
+        process.start()
+    return process
+
+
+def serve_jobs(jobs: tuple[int, int], statuses: tuple[int, int], model: str) -> None:
+    """`python -m benchmarks.killed_run serve MODEL`, in this process."""
+    for ours, number in ((jobs[0], 0), (statuses[1], 1)):
+        os.dup2(ours, number)
+    for descriptor in (*jobs, *statuses):
+        os.close(descriptor)
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
+    # It changes the size of a chunk, which is for this process alone.
+    importlib.import_module("benchmarks.killed_run").serve(model)
 
 
 def start(folder: Path, run: str) -> list[str]:
@@ -140,12 +159,7 @@ def test_sigterm_finishes_the_step_saves_and_exits_75(folder: Path, tmp_path: Pa
     files = [str(folder / "feedback.jsonl"), "--model", str(folder / "model"), "--out", str(run)]
     changes = ["--set", "train.epochs=400", "--set", "train.batch_size=8"]
     command = ["thumbs", "train", *files, *changes]
-    with warnings.catch_warnings():
-        # Python 3.12 warns of threads; those of a parent that are idle do no harm here.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        # Forked, it needs no import of its own.
-        process = get_context("fork").Process(target=run_command, args=(command, told))
-        process.start()
+    process = forked(run_command, command, told)
     deadline = time.monotonic() + 120
     while len(read_metrics(run / "metrics.jsonl")) < 3 and time.monotonic() < deadline:
         time.sleep(0.1)
