@@ -155,6 +155,7 @@ def fuzz_tool(tool: str, arguments: list[str]) -> None:
 
     with atheris.instrument_imports(include=["thumbs.feedback"]):
         from thumbs.errors import FeedbackError
+        from thumbs.feedback.import_record import import_record_of
         from thumbs.feedback.importing import import_feedback
         from thumbs.feedback.options import ImportOptions
         from thumbs.feedback.tools import SOURCES
@@ -179,6 +180,7 @@ def fuzz_tool(tool: str, arguments: list[str]) -> None:
                 raise RuntimeError("an error of several lines, or a file left behind") from error
         finally:
             out.unlink(missing_ok=True)
+            import_record_of(out).unlink(missing_ok=True)
             source.unlink()
             if left := [path.name for path in folder.iterdir()]:
                 raise RuntimeError(f"left behind: {left}")

@@ -6,6 +6,7 @@ import pytest
 from benchmarks.fuzz_import import kept_inputs, suffixed
 
 from thumbs.errors import FeedbackError
+from thumbs.feedback.import_record import import_record_of
 from thumbs.feedback.importing import import_feedback
 from thumbs.feedback.options import ImportOptions
 from thumbs.feedback.tools import SOURCES
@@ -29,6 +30,7 @@ def test_kept_inputs_end_in_a_file_or_in_one_line(tmp_path: Path, tool: str) -> 
             refused.append(str(error))
             assert not out.exists()
         out.unlink(missing_ok=True)
+        import_record_of(out).unlink(missing_ok=True)
         source.unlink()
         assert list(tmp_path.iterdir()) == []
     assert not [text for text in refused if "\n" in text]
