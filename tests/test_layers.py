@@ -12,7 +12,7 @@ import thumbs
 
 SOURCE = Path(thumbs.__file__).parent
 
-EVERYWHERE = {"errors", "files", "progress", "stopping", "yaml_text"}
+EVERYWHERE = {"errors", "files", "progress", "stopping", "visible", "yaml_text"}
 ASSEMBLED = {
     *("config", "loss_table", "core", "feedback", "data", "models", "scoring", "runs"),
     *("train", "evaluate", "demo", "report", "collect"),
@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": set(),
     "progress": set(),
     "stopping": set(),
+    "visible": set(),
     "yaml_text": set(),
     "loss_table": set(),
     "config_errors": set(),

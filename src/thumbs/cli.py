@@ -302,7 +302,7 @@ def evaluate(
     from thumbs import pipeline
 
     known = ("feedback", *pipeline.BENCHMARKS)
-    names = [one_of("--tasks", name.strip(), known) for name in tasks.split(",")]
+    names = [one_of("--tasks", name.strip(), known) for name in tasks.strip(", ").split(",")]
     settings = pipeline.BenchmarkSettings(task_data, limit, chat, temperature)
     if settings != pipeline.BenchmarkSettings() and names == ["feedback"]:
         raise ConfigError(

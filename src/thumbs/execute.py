@@ -168,7 +168,8 @@ def _evaluate(
     if ranks.rank > 0:
         return None
     line = heldout_line(heldout(scorer))
-    console.print(f"step {step}: held-out AUC {line['auc']}, accuracy {line['accuracy']}")
+    auc, accuracy = ("none" if n is None else f"{n:.3f}" for n in (line["auc"], line["accuracy"]))
+    console.print(f"step {step}: held-out AUC {auc}, accuracy {accuracy}")
     return line
 
 

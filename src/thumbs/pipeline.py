@@ -245,11 +245,14 @@ def evaluate(
     settings = benchmarks or BenchmarkSettings()
     chosen = [name for name in BENCHMARKS if name in tasks]
     parts = chosen_parts(chosen, subject.policy, settings) if chosen else {}
+    asks_votes = "feedback" in tasks or samples > 0
+    votes = subject.votes(feedback) if asks_votes else []
+    base = subject.reference(reference) if asks_votes else None
+    benchmarked = evaluate_benchmarks(parts, subject.policy, settings)  # refuses before any work
     results: dict[str, Any] = {}
-    if "feedback" in tasks:
-        base = subject.reference(reference)
+    if base is not None and "feedback" in tasks:
         metrics = evaluate_feedback(
-            subject.votes(feedback),
+            votes,
             subject.config,
             policy=subject.policy,
             reference=base,
@@ -257,18 +260,18 @@ def evaluate(
             micro_batch_tokens=tokens_without_gradient(subject.config, pick_device()),
         )
         results["feedback"] = task_numbers(metrics)
-    if samples and subject.run is not None:
+    if base is not None and samples and subject.run is not None:
         answered = before_and_after(
-            subject.votes(feedback),
+            votes,
             subject.config,
             policy=subject.policy,
-            reference=subject.reference(reference),
+            reference=base,
             today=subject.today,
             most=samples,
         )
         write_json(subject.run.samples, {"examples": answered})
         results["samples"] = {"path": str(subject.run.samples), "n": len(answered)}
-    return results | evaluate_benchmarks(parts, subject.policy, settings)
+    return results | benchmarked
 
 
 def compare(request: CompareRequest) -> dict[str, Any]:

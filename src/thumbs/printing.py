@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from thumbs.feedback.check_tables import plain, visible
+from thumbs.feedback.check_tables import plain
+from thumbs.visible import visible
 
 AUDIT_WIDTH = 60  # signs of a text in the table of an audit
 
@@ -35,10 +36,22 @@ def print_table(title: str, values: Mapping[str, Any]) -> None:
         elif isinstance(value, float):
             table.add_row(key, f"{value:.4g}")
         elif isinstance(value, dict):
-            table.add_row(key, _plain("\n".join(f"{k}: {v}" for k, v in value.items())) or "none")
+            lines = "\n".join(f"{name}: {_told(part)}" for name, part in value.items())
+            table.add_row(key, _plain(lines) or "none")
         else:
             table.add_row(key, "none" if value is None else _plain(str(value)))
     out_console.print(table)
+
+
+def _told(value: Any) -> str:
+    """A number in four digits, a list or mapping of them in a row."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_told(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return " to ".join(map(_told, value)) if len(value) == 2 else ", ".join(map(_told, value))
+    return str(value)
 
 
 def print_benchmark(title: str, numbers: Mapping[str, Any]) -> None:

@@ -16,7 +16,13 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from thumbs.config import load_config
 from thumbs.errors import ModelError, OutOfMemory
 from thumbs.evaluate.benchmark_data import Part, benchmark_parts, harness_examples, spread
-from thumbs.evaluate.benchmarks import BENCHMARKS, benchmark_numbers
+from thumbs.evaluate.benchmarks import (
+    BENCHMARKS,
+    BenchmarkSettings,
+    benchmark_numbers,
+    chosen_parts,
+    evaluate_benchmarks,
+)
 from thumbs.evaluate.harness import (
     HarnessModel,
     Outcome,
@@ -26,6 +32,7 @@ from thumbs.evaluate.harness import (
 )
 from thumbs.models.load import load_model
 from thumbs.models.tiny import save_tiny
+from thumbs.progress import console
 
 HARNESS_FILES = Path(lm_eval.__file__).parent / "tasks"
 OWN_FILES = {
@@ -233,8 +240,23 @@ def test_a_context_that_holds_no_answer_is_refused(tmp_path: Path, shared: Path)
     save_tiny(tmp_path / "short", "llama", max_position_embeddings=256)
     config = load_config(None, model=str(tmp_path / "short"))
     model = HarnessModel(load_model(config.model, device=torch.device("cpu")))
-    with pytest.raises(ModelError, match="takes 256 tokens, but an answer of this benchmark may"):
-        run_tasks(harness_tasks("gsm8k", parts_of("gsm8k", shared, 2)), model)
+    tasks = {name: harness_tasks(name, parts_of(name, shared, 2)) for name in ("mmlu", "gsm8k")}
+    model.require_room("mmlu", tasks["mmlu"])  # a letter needs no room
+    with pytest.raises(ModelError, match="takes 256 tokens, but an answer of gsm8k may have 256"):
+        model.require_room("gsm8k", tasks["gsm8k"])
+
+
+def test_no_benchmark_is_asked_before_all_of_them_fit(tmp_path: Path, shared: Path) -> None:
+    save_tiny(tmp_path / "short", "llama", max_position_embeddings=512)
+    policy = load_config(None, model=str(tmp_path / "short")).model
+    settings = BenchmarkSettings(task_data=shared / "data", limit=27)
+    parts = chosen_parts(["mmlu", "bbh"], policy, settings)
+    with (
+        console.capture() as told,
+        pytest.raises(ModelError, match="an answer of bbh may have 1,024 beside its prompt"),
+    ):
+        evaluate_benchmarks(parts, policy, settings)
+    assert "right" not in told.get()
 
 
 def test_fewer_prompts_go_at_once_where_memory_runs_out(model: HarnessModel) -> None:

@@ -105,12 +105,19 @@ def evaluate_benchmarks(
     frozen = policy.model_copy(update={"reference": policy.name_or_path})
     loaded = load_reference(frozen, load_tokenizer(policy), device=pick_device())
     model = HarnessModel(loaded, dtype=policy.dtype)
+    tasks = {
+        name: harness_tasks(name, some, temperature=settings.temperature)
+        for name, some in parts.items()
+    }
+    for name, some in tasks.items():
+        model.require_room(name, some)
     results = {}
-    for name, some in parts.items():
+    for name, some in tasks.items():
         model.title, before = name, model.cut
-        tasks = harness_tasks(name, some, temperature=settings.temperature)
-        outcomes = run_tasks(tasks, model, chat=settings.chat)
+        outcomes = run_tasks(some, model, chat=settings.chat)
         numbers = benchmark_numbers(name, outcomes)
+        told = f"{name}: {numbers['value']:.1%} of {numbers['n']:,} right"
+        console.print(told, soft_wrap=True)  # stays in sight, should a later benchmark fail
         cut = model.cut - before
         if cut:
             console.print(

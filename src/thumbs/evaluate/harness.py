@@ -91,15 +91,22 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm_eval has no types
         disable_tqdm: bool = True,  # noqa: ARG002, the bar is ours
     ) -> list[str]:
         most = max(request.args[1].get("max_gen_toks", self.max_gen_toks) for request in requests)
-        if most >= self.max_length:
-            raise ModelError(
-                f"{self.name}: takes {self.max_length:,} tokens, but an answer of this benchmark "
-                f"may have {most:,} beside its prompt. Evaluate a model with a longer context."
-            )
         room = self.max_length - most
         self.cut += self._num_cut({request.args[0] for request in requests}, room)
         found: list[str] = self._ask(super().generate_until, requests, "answers")
         return found
+
+    def require_room(self, benchmark: str, tasks: dict[str, lm_eval.api.task.Task]) -> None:
+        """Refuse a benchmark whose answers may fill the whole context, before it is asked."""
+        written = [task.config.generation_kwargs for task in tasks.values()]
+        lengths = [found.get("max_gen_toks", self.max_gen_toks) for found in written if found]
+        most = max(lengths, default=0)
+        if most >= self.max_length:
+            raise ModelError(
+                f"{self.name}: takes {self.max_length:,} tokens, but an answer of {benchmark} may "
+                f"have {most:,} beside its prompt. Leave {benchmark} out of --tasks, or evaluate a "
+                "model with a longer context."
+            )
 
     def _ask(self, ask: Callable[..., list[Any]], requests: list[Any], unit: str) -> list[Any]:
         """`ask`, with our bar, and with fewer prompts at once where memory runs out."""

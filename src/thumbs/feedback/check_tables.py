@@ -4,7 +4,6 @@ In: the numbers of `inspect.py`, as a mapping. Out: what rich prints, in the ord
 of the data is shown as it is: no markup, no control characters.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -13,12 +12,12 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from thumbs.visible import visible
+
 BLOCKS = " ▏▎▍▌▋▊▉█"
 BAR_WIDTH = 24
 TEXT_WIDTH = 60
 SPACES = str.maketrans({"\n": " ", "\t": " "})
-# Of the terminal, and of the direction of text, which could show another text than there is.
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def check_tables(name: str, found: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -44,11 +43,6 @@ def plain(text: str, width: int | None = None) -> str:
     if width is not None and len(shown) > width:
         return shown[: width - 1] + "…"
     return shown
-
-
-def visible(text: str) -> str:
-    """Text of the data, its control characters but newline and tab written out."""
-    return CONTROL.sub(lambda sign: repr(sign.group())[1:-1], text)
 
 
 def _table(title: str, *columns: str) -> Table:
