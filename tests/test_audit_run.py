@@ -74,10 +74,15 @@ def test_the_planted_wrong_labels_are_found_and_left_out_of_the_next_run(folder:
     assert splits["training"]["rows"] == described["train_rows"]
     assert splits["held-out"]["rows"] == described["heldout_rows"]
     assert sum(split["flagged"] for split in splits.values()) == 6
+    with out.open("a") as file:
+        file.write('{"id": "nobody"}\n')
     begin(folder, "next", f"data.exclude={out}")
     after = read_json(folder / "next" / "data.json")
     assert after["drops"]["excluded"] == 6
     assert after["counts"]["rows"] == 54
+    assert "data.exclude names 7 ids, but 6 records of the feedback have one of them" in " ".join(
+        after["warnings"]
+    )
 
 
 def test_the_table_of_a_spreadsheet_leaves_out_the_same_rows(folder: Path) -> None:

@@ -61,6 +61,7 @@ class Prepared:
     planned: PlannedSequences
     weights: dict[str, float | str]
     excluded: int
+    num_exclude: int | None  # ids that data.exclude names; None where it is not set
     unpaired: int  # training rows that a loss of pairs leaves out
     feedback_sha256: str
 
@@ -88,7 +89,9 @@ def prepare(feedback: Path, config: Config, today: date) -> Prepared:
     _load_own_loss(config.loss.name)
     tokenizer = load_tokenizer(config.model)
     adopt_template(config.data.chat_template, tokenizer)
-    sha256, tokenized, excluded = _tokenized(feedback, config, today, tokenizer)
+    exclude = config.data.exclude
+    left_out = excluded_ids(Path(exclude)) if exclude else set()
+    sha256, tokenized, excluded = _tokenized(feedback, config, today, tokenizer, left_out)
     training, heldout = _split(tokenized.rows, config)
     columns = plan_columns(tokenized.rows)
     needs = loss_needs(config.loss.name)
@@ -121,6 +124,7 @@ def prepare(feedback: Path, config: Config, today: date) -> Prepared:
         planned_sequences(tokenized.rows, [*(b for e in epochs for b in e), *heldout_batches]),
         _weights_in_force(config, columns, training),
         excluded,
+        len(left_out) if exclude else None,
         num_rows - len(training),
         sha256,
     )
@@ -152,14 +156,12 @@ def _split(rows: StoredRows, config: Config) -> tuple[list[int], list[int]]:
 
 
 def _tokenized(
-    feedback: Path, config: Config, today: date, tokenizer: Any
+    feedback: Path, config: Config, today: date, tokenizer: Any, left_out: set[str]
 ) -> tuple[str, TokenizedRows, int]:
     """The hash of the feedback file, its rows, and how many records were excluded.
 
     The rows of an earlier run are taken where nothing they depend on has changed.
     """
-    exclude = config.data.exclude
-    left_out = excluded_ids(Path(exclude)) if exclude else set()
     setting = _setting(config, today, tokenizer)
     sha256 = sha256_file(feedback) if feedback.is_file() else ""  # what is no file is refused below
     control = _control(config)
@@ -313,6 +315,11 @@ def describe_data(
         warnings.append(f"{count:,} records have no row: {refusal}")
     if unmatched:
         warnings.append(f"{unmatched} rows found no answer of another prompt and stay out of z0")
+    if prepared.num_exclude is not None and prepared.excluded < max(prepared.num_exclude, 1):
+        warnings.append(
+            f"data.exclude names {prepared.num_exclude:,} ids, but {prepared.excluded:,} records "
+            "of the feedback have one of them"
+        )
     if not 0 < desirable < len(training):
         only = "desirable" if desirable else "undesirable"
         warnings.append(f"every training row is {only}: there is nothing to tell it from")

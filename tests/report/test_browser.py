@@ -87,13 +87,27 @@ def test_text_of_the_data_stays_text(
     page.close()
 
 
-def test_printed_it_is_light_and_whole(browser: Browser, demo_run: Path) -> None:
-    page = browser.new_page(color_scheme="dark")
-    page.goto((demo_run / "report.html").as_uri())
+A4_WIDTH = 718  # px, what margins leave
+
+
+def test_printed_it_is_light_and_whole(
+    browser: Browser, make_run: Callable[..., Path], audited: Any
+) -> None:
+    run = make_run()
+    words = "several words of some length, " * 20
+    (run / "audit.json").write_bytes(orjson.dumps(audited(prompt=words, completion="x" * 400)))
+    page = browser.new_page(color_scheme="dark", viewport={"width": A4_WIDTH, "height": 1000})
+    page.goto(write_report(run).as_uri())
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     config = page.locator("pre.config")
     assert config.evaluate("e => e.scrollHeight <= e.clientHeight + 1")
+    right_ends = page.evaluate(
+        "[...document.querySelectorAll('.card, table, td, caption')]"
+        ".map(e => e.getBoundingClientRect().right)"
+    )
+    assert max(right_ends) <= A4_WIDTH
+    assert page.evaluate("document.querySelectorAll('table').length") > 3
     assert page.pdf().startswith(b"%PDF")
     page.close()
 

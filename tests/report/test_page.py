@@ -251,12 +251,19 @@ def test_whatever_the_data_holds_is_text_on_the_page(make_run: Any, demo: dict[s
     plain = make_run("plain", steps=ONE_STEP)
     clean = {tag for tag, _ in page_of(plain).tags}
     for page in (page_of(run), page_of(run, plain)):
-        assert {tag for tag, _ in page.tags} - clean <= {"ul", "li"}
+        assert {tag for tag, _ in page.tags} - clean <= {"ul", "li", "h4"}
         assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
         assert EVIL in page.text
     source = (run / "report.html").read_text(encoding="utf-8")
     assert "<script" not in source
     assert "onerror=&#39;alert(2)&#39;" in source
+
+
+def test_signs_that_turn_text_round_are_written_out(make_run: Any, demo: dict[str, Any]) -> None:
+    example = dict.fromkeys(("prompt", "before", "after", "answer"), "a\u202eb\x1b\tc")
+    page = page_of(make_run(demo={**demo, "examples": [example]}))
+    assert "a\\u202eb\\x1b c" in page.text.replace("\t", " ")
+    assert "\u202e" not in page.text
 
 
 def test_the_same_run_gives_the_same_bytes(demo_run: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from thumbs.report import charts, reward_charts, tables, wording
 from thumbs.report.run_record import RunRecord, read_runs
 from thumbs.report.svg import Chart, draw
 from thumbs.runs.rundir import RunDir
+from thumbs.visible import visible
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def render(runs: list[RunRecord]) -> str:
         loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -89,6 +91,11 @@ def render(runs: list[RunRecord]) -> str:
         roc=None if roc is None else _drawing(roc),
         runs=[_section(number, run, several=several) for number, run in enumerate(runs, 1)],
     )
+
+
+def _shown(value: object) -> object:
+    """A value of the template; text of the data with its control characters written out."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _section(number: int, run: RunRecord, *, several: bool) -> dict[str, Any]:

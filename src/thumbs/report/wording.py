@@ -10,6 +10,7 @@ from typing import Any
 from thumbs.report.run_record import RunRecord
 
 MISSING = "—"
+CHANCE = 0.5  # AUC of a coin
 SPACE = "\u00a0"  # where a line must not break
 BASELINES = {
     "reference_mean_token_logp": "the untrained model's own probability",
@@ -193,14 +194,16 @@ def _heldout_headline(run: RunRecord) -> Headline:
     )
     if before.get("auc") is not None:
         claim += f", {percent(before['auc'])} before"
+    if ends and ends[0] <= CHANCE <= ends[1]:
+        claim += ": not distinguishable from chance"
     sure = f"95 % interval {between(ends, shares=True)}: {_against_chance(ends)}." if ends else ""
     return Headline(claim, " ".join(filter(None, [trained, sure, baseline_verdict(after)])))
 
 
 def _against_chance(ends: list[float]) -> str:
-    if ends[0] > 0.5:
+    if ends[0] > CHANCE:
         return "better than chance"
-    return "worse than chance" if ends[1] < 0.5 else "not distinguishable from chance"
+    return "worse than chance" if ends[1] < CHANCE else "not distinguishable from chance"
 
 
 def _trained(run: RunRecord, verb: str) -> str:
