@@ -31,13 +31,17 @@ TEN_SEEDS = (0,) if FAST else tuple(range(10))
 
 
 def tuning_trials(
-    method: str, condition: Condition, settings: Sequence[str], start: str = "embedded"
+    method: str,
+    condition: Condition,
+    settings: Sequence[str],
+    start: str = "embedded",
+    seeds: Sequence[int] = TUNING_SEEDS,
 ) -> list[Trial]:
     """A trial for each rate and tuning seed on the validation split."""
     return [
         Trial(method, condition, tuple(settings), seed, rate, start, validation=True)
         for rate in RATES
-        for seed in TUNING_SEEDS
+        for seed in seeds
     ]
 
 
@@ -49,6 +53,7 @@ def tuned_trials(
     settings: Sequence[str] | None = None,
     tuned_on: Condition | None = None,
     start: str = "embedded",
+    tuning_seeds: Sequence[int] = TUNING_SEEDS,
     finished_only: bool = False,
 ) -> tuple[list[Trial], list[Outcome]]:
     """The trials of `seeds` at the method's best rate, and the outcomes that chose it.
@@ -57,7 +62,7 @@ def tuned_trials(
     finished_only: computes nothing; without all tuning trials there are no others.
     """
     own = tuple(METHODS[method] if settings is None else settings)
-    tuning = tuning_trials(method, tuned_on or condition, own, start)
+    tuning = tuning_trials(method, tuned_on or condition, own, start, tuning_seeds)
     if finished_only and not all(finished(trial) for trial in tuning):
         return [], []
     chosen_by = outcomes(tuning, f"tuning {method}")

@@ -1,15 +1,17 @@
 """X9: model size. Where does KTO's lead over DPO appear?
 
     python -m experiments.x9_model_size
+    python -m experiments.x9_model_size --sizes 0.3M 1M
 
 The demo's pretraining at 0.3M, 1M, 4M and 16M parameters, three seeds each, then KTO, DPO and SFT
-on positives with clean votes on the model's own answers, tuned at each size. Takes hours.
+on positives with clean votes on the model's own answers, tuned at each size, on one seed: each
+seed is a pretraining. Takes hours.
 """
 
 from experiments.claims import FAILS, HOLDS, UNTOLD, Claim, Records, not_run
 from experiments.conditions import FAST, Condition
 from experiments.harness import Outcome, Trial, outcomes
-from experiments.methods import METHODS, SEEDS, tuned_trials
+from experiments.methods import METHODS, SEEDS, TUNING_SEEDS, tuned_trials
 from experiments.published import DPO_7B, DPO_30B, KTO_7B, KTO_30B, compare
 from experiments.recording import lead, parser, record
 from experiments.starts import SIZES
@@ -20,17 +22,24 @@ NUM_SEEDS = 3
 
 
 def main() -> None:
-    options = parser(__doc__).parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    options = arguments.parse_args()
     seeds = options.seeds or SEEDS[:NUM_SEEDS]
     trials: list[Trial] = []
     tuning: list[Outcome] = []
-    for size in list(SIZES)[: 1 if FAST else None]:
+    for size in options.sizes[: 1 if FAST else None]:
         # A smoke run's pretraining would be too short to answer anything right.
         start = "embedded" if FAST else f"pretrained {size}"
         trials += [Trial(f"base {size}", Condition(), None, seed, 0.0, start) for seed in seeds]
         for method in COMPARED:
             own, chosen_by = tuned_trials(
-                method, Condition(), seeds, start=start, finished_only=options.finished_only
+                method,
+                Condition(),
+                seeds,
+                start=start,
+                tuning_seeds=TUNING_SEEDS[:1],
+                finished_only=options.finished_only,
             )
             trials += [
                 Trial(
