@@ -74,7 +74,7 @@ theory: install
 	$(BIN)/python -m experiments.theory
 
 # The paper's claims on the demo's task, X1 to X8, X10 and X11; writes experiments/results/ and goes on
-# where it stopped. Hours on two cores; FAST=1: a smoke check, which writes no results.
+# where it stopped. Hours; make -j2 uses two cores. FAST=1: a smoke check, which writes no results.
 reproduce: x2 x4 x3 x1 x6 x7 x5 x8 x10 x11
 
 x1 x2 x3 x4 x5 x6 x7 x8 x11: x%: install

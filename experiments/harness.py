@@ -116,7 +116,7 @@ def _computed(trial: Trial) -> Outcome:
         "seed": trial.seed,
         "validation": trial.validation,
     }
-    folder = WORK / "runs" / trial.key()
+    folder = WORK / "runs" / f"{trial.key()}-{os.getpid()}"  # another process may run it too
     shutil.rmtree(folder, ignore_errors=True)
     if trial.settings is None:
         model = load_model(load_config(None, SETTINGS, model=start).model, device=_cpu())

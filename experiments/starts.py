@@ -8,6 +8,7 @@ In: a name, a seed. Out: a folder for `from_pretrained`.
     pretrained SIZE   the demo's pretraining at another size (X9)
 """
 
+import os
 import random
 import shutil
 from pathlib import Path
@@ -91,7 +92,7 @@ def _record(problem: Problem, text: str) -> Feedback:
 
 def _tune(folder: Path, model: str, records: list[Feedback], rate: float, seed: int) -> None:
     """SFT on `records`, with `thumbs train`; only its model is kept."""
-    scratch = folder.with_name(folder.name + "-run")
+    scratch = folder.with_name(f"{folder.name}-run-{os.getpid()}")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     write_feedback(scratch / "feedback.jsonl", records)
@@ -107,7 +108,8 @@ def _tune(folder: Path, model: str, records: list[Feedback], rate: float, seed: 
     run = scratch / "run"
     config = load_config(None, changes, model=model)
     pipeline.train_model(scratch / "feedback.jsonl", config, run, page=False)
-    (run / "model").rename(folder)
+    if not folder.is_dir():  # another process may have made it meanwhile
+        (run / "model").rename(folder)
     shutil.rmtree(scratch)
 
 
