@@ -61,6 +61,25 @@ def test_a_verdict_that_the_program_writes_itself_counts_nothing() -> None:
     assert run_program(program).error == "ended before its tests did"
 
 
+def test_no_value_of_a_program_decides_its_verdict() -> None:
+    empty = "class S(str):\n    def __bool__(self): return True\n    __str__ = lambda self: ''\n"
+    fails = "class E(Exception, metaclass=M): pass\n"
+    by_property = f"{empty}class M(type): __name__ = property(lambda c: S(''))\n{fails}raise E"
+    by_name = f"{empty}raise type(S('E'), (Exception,), {{}})"
+    renamed = f"{empty}class E(Exception): pass\nE.__name__ = S('')\nraise E"
+    by_class = "class E(Exception): __class__ = property(lambda self: int)\nraise E"
+    by_builtins = "import builtins\nfor name in ('type', 'str', 'repr', 'bytes', 'bool'):\n"
+    by_builtins += "    setattr(builtins, name, lambda *_: '')\nraise ValueError"
+    by_json = "import json\njson.dumps = lambda told: '{}'\nraise ValueError"
+    by_write = "import os\nos.write = print\nos._exit = print\nraise ValueError"
+    long = "raise type('E' * 9000, (Exception,), {})"
+    lines = "raise type('E\\n\\x1b[2J', (Exception,), {})"
+    nameless = "an exception without a name"
+    ends = {by_property: "E", by_name: "E", renamed: nameless, by_class: "E", lines: nameless}
+    ends |= dict.fromkeys((by_builtins, by_json, by_write), "ValueError") | {long: "E" * 80}
+    assert dict(zip(ends, errors(*ends), strict=True)) == ends
+
+
 def test_an_endless_loop_is_ended_after_its_seconds_of_computing() -> None:
     stubborn = "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass"
     assert errors("while True: pass", stubborn) == ["more than 1 seconds of computing"] * 2

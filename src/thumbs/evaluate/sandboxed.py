@@ -1,8 +1,9 @@
 """What runs inside the sandbox: shuts itself in, runs one program, tells how it ended.
 
 Started by sandbox.py as a process of its own with nothing imported but the standard library. In:
-settings as JSON in its first argument; a secret line and then the program on stdin. Out: the secret
-and how the program ended, as JSON on stdout. A program that ends the process says nothing there.
+settings as JSON in its first argument; a secret line and then the program on stdin. Out, on stdout:
+the secret and the layers as a line of JSON, then what ended the program. A program that ends the
+process says nothing there.
 
 Three layers, each of which is left out where the system has no such thing: limits of the process,
 the kernel's (Linux: user and network namespace, Landlock, seccomp), and Python's audit hook.
@@ -55,6 +56,8 @@ HARMLESS = {
 REFUSED_GROUPS = ("os.", "pty.", "resource.", "shutil.", "socket.", "subprocess.")
 MOST_WRITES = 64  # files opened for writing
 
+NAMELESS = "an exception without a name"
+
 
 def main() -> None:
     settings = json.loads(sys.argv[1])
@@ -64,20 +67,24 @@ def main() -> None:
     for stream in (0, 1, 2):
         os.dup2(null, stream)
     layers = confine(settings)
-    error = run(program)
-    told = {"secret": secret.decode(), "error": error, "layers": layers}
-    os.write(verdict, json.dumps(told).encode())
-    os._exit(0)  # whatever threads still run
+    head = json.dumps({"secret": secret.decode(), "layers": layers}).encode() + b"\n"
+    write, end = os.write, os._exit  # before the program can put others in their place
+    write(verdict, head + run(program).encode())
+    end(0)
 
 
 def run(program: bytes) -> str:
-    """What kind of exception ended `program`; "" where it ran to its end."""
+    """What kind of exception ended `program`; "" where it ran to its end.
+
+    No value of the program's decides which: the name is taken past its metaclass, as a plain str.
+    """
+    kind, plain, name_of = type, str.__str__, type.__dict__["__name__"].__get__
     module = types.ModuleType("program")
     sys.modules["program"] = module
     try:
         exec(compile(program, "program.py", "exec"), module.__dict__)
     except BaseException as error:  # noqa: BLE001, SystemExit is a failure too
-        return type(error).__name__ or "an exception without a name"
+        return plain(name_of(kind(error))) or NAMELESS
     return ""
 
 
