@@ -20,6 +20,7 @@ from pathlib import Path
 
 from thumbs.errors import ConfigError
 from thumbs.evaluate import sandboxed
+from thumbs.evaluate.system_calls import seccomp_filter
 from thumbs.progress import progress_bar
 
 INSIDE = Path(sandboxed.__file__)
@@ -93,7 +94,9 @@ def run_program(program: str, limits: Limits | None = None) -> Verdict:
         given.write(f"{secret}\n{program}".encode("utf-8", "replace"))
         given.seek(0)
         paths = [path for path in sys.path if Path(path).name == "site-packages"]
-        settings = json.dumps({**asdict(limits), "folder": folder, "paths": paths})
+        calls = seccomp_filter(os.uname().machine).hex()
+        places = {"folder": folder, "paths": paths}
+        settings = json.dumps({**asdict(limits), **places, "filter": calls})
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-B", str(INSIDE), settings],
             stdin=given,

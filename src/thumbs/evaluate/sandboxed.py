@@ -6,7 +6,7 @@ the secret and the layers as a line of JSON, then what ended the program. A prog
 process says nothing there.
 
 Three layers, each of which is left out where the system has no such thing: limits of the process,
-the kernel's (Linux: user and network namespace, Landlock, seccomp), and Python's audit hook.
+the kernel's (Linux: namespaces, Landlock, seccomp), and Python's audit hook.
 """
 
 import contextlib
@@ -20,31 +20,16 @@ from collections.abc import Callable
 from typing import Any
 
 NO_NEW_PRIVS, SET_SECCOMP, FILTER_MODE = 38, 22, 2  # prctl(2)
-NEW_USER, NEW_NET = 0x10000000, 0x40000000  # unshare(2)
-CLONE_THREAD = 0x00010000  # clone(2)
-EPERM, ENOSYS = 1, 38
+NEW_IPC, NEW_USER, NEW_NET = 0x8000000, 0x10000000, 0x40000000  # unshare(2)
+CAPABILITIES = 0x20080522  # capset(2), its version
 
 # Landlock, linux/landlock.h: the numbers of its calls are the same everywhere.
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 IN_FOLDER = sum(1 << bit for bit in (1, 4, 5, 7, 8))  # write, remove file and folder, make them
 NOWHERE = sum(1 << bit for bit in (0, 6, 9, 10, 11, 12))  # execute, make devices, sockets, links
 REFER, TRUNCATE = 1 << 13, 1 << 14  # since its versions 2 and 3
+DEVICES = 1 << 15  # since 5: ioctl of a device
 TCP, SCOPES = 3, 3  # since 4: bind and connect; since 6: signals and sockets out of the sandbox
-
-# Calls that are refused, by machine: new processes and programs, sockets, signals, other processes.
-REFUSED_CALLS = {
-    "x86_64": (
-        0xC000003E,
-        56,
-        *(57, 58, 59, 322, 41, 42, 49, 53, 62, 200, 234, 101, 310, 311, 424, 425, 165, 272, 308),
-    ),
-    "aarch64": (
-        0xC00000B7,
-        220,
-        *(221, 281, 198, 203, 200, 199, 129, 130, 131, 117, 270, 271, 424, 425, 40, 97, 268),
-    ),
-}
-CLONE3 = 435  # whose flags a filter cannot see; without it clone is used
 
 # Ways around the hook, refused where the kernel's layers do not hold.
 WAYS_AROUND = {"ctypes", "_ctypes", "cffi", "_cffi_backend", "_posixsubprocess"}
@@ -90,24 +75,24 @@ def run(program: bytes) -> str:
 
 def confine(settings: dict[str, Any]) -> list[str]:
     """Shut this process in; the names of the layers that hold."""
-    sys.path[1:1] = settings["paths"]
-    del sys.path[0]  # the folder of this file
+    sys.path += settings["paths"]
     layers = []
-    if settings["kernel"] and sys.platform == "linux":
-        layers += _kernel_layers(settings["folder"])
-    _limit(settings, may_start_threads="seccomp" in layers)
-    # A root that keeps its rights could raise the limits again.
-    kernel_holds = {"Landlock", "seccomp"} <= set(layers) and (
-        "namespaces" in layers or os.geteuid() != 0
-    )
-    refused = set() if kernel_holds else WAYS_AROUND
+    on_linux = settings["kernel"] and sys.platform == "linux"
+    if on_linux:
+        layers += _kernel_layers(settings)
+    _limit(settings)
+    if on_linux and _seccomp(bytes.fromhex(settings["filter"])):  # last: it refuses setting limits
+        layers.append("seccomp")
+    else:
+        _set_limits({"RLIMIT_NPROC": (0, 0)})  # no new process or thread
+    refused = set() if {"Landlock", "seccomp"} <= set(layers) else WAYS_AROUND
     for name in [name for name in sys.modules if name.partition(".")[0] in refused]:
         del sys.modules[name]
     sys.addaudithook(_hook(os.path.realpath(settings["folder"]), refused))
     return [*layers, "limits", "audit hook"]
 
 
-def _limit(settings: dict[str, Any], *, may_start_threads: bool) -> None:
+def _limit(settings: dict[str, Any]) -> None:
     seconds, memory, file = (settings[k] for k in ("cpu_seconds", "memory_bytes", "file_bytes"))
     wanted = {
         "RLIMIT_CPU": (seconds, seconds + 1),  # a signal, then a kill
@@ -116,8 +101,10 @@ def _limit(settings: dict[str, Any], *, may_start_threads: bool) -> None:
         "RLIMIT_CORE": (0, 0),
         "RLIMIT_NOFILE": (64, 64),
     }
-    if not may_start_threads:  # no filter refuses new processes, so nothing new may start
-        wanted["RLIMIT_NPROC"] = (0, 0)
+    _set_limits(wanted)
+
+
+def _set_limits(wanted: dict[str, tuple[int, int]]) -> None:
     for name, (soft, hard) in wanted.items():
         number = getattr(resource, name, None)
         if number is not None:
@@ -126,19 +113,19 @@ def _limit(settings: dict[str, Any], *, may_start_threads: bool) -> None:
                 resource.setrlimit(number, (soft, hard))
 
 
-def _kernel_layers(folder: str) -> list[str]:
+def _kernel_layers(settings: dict[str, Any]) -> list[str]:
     import ctypes  # not where the hook is already there
 
     call = ctypes.CDLL(None, use_errno=True)
     layers = []
-    if call.unshare(NEW_USER | NEW_NET) == 0:
+    if call.unshare(NEW_USER | NEW_NET | NEW_IPC) == 0:
         layers.append("namespaces")
+        # In its namespaces it has all rights, until here.
+        call.capset(struct.pack("=Ii", CAPABILITIES, 0), bytes(24))
     if call.prctl(NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return layers
-    if _landlock(call.syscall, folder):
+    if _landlock(call.syscall, settings["folder"]):
         layers.append("Landlock")
-    if _seccomp(ctypes, call.prctl):
-        layers.append("seccomp")
     return layers
 
 
@@ -148,53 +135,31 @@ def _landlock(syscall: Callable[..., int], folder: str) -> bool:
     if version < 1:
         return False
     in_folder = IN_FOLDER | (REFER if version >= 2 else 0) | (TRUNCATE if version >= 3 else 0)
-    rules = struct.pack("=Q", in_folder | NOWHERE)
+    nowhere = NOWHERE | (DEVICES if version >= 5 else 0)
+    rules = struct.pack("=Q", in_folder | nowhere)
     rules += struct.pack("=Q", TCP) if version >= 4 else b""
     rules += struct.pack("=Q", SCOPES) if version >= 6 else b""
     ruleset = syscall(CREATE_RULESET, rules, len(rules), 0)
     if ruleset < 0:
         return False
     place = os.open(folder, os.O_PATH)
-    allowed = struct.pack("=Qi", in_folder, place)
-    done = (
-        syscall(ADD_RULE, ruleset, 1, allowed, 0) == 0 and syscall(RESTRICT_SELF, ruleset, 0) == 0
-    )
+    done = syscall(ADD_RULE, ruleset, 1, struct.pack("=Qi", in_folder, place), 0) == 0
     os.close(place)
+    done = done and syscall(RESTRICT_SELF, ruleset, 0) == 0
     os.close(ruleset)
     return done and version >= 3  # before, a file could be emptied by its name
 
 
-def _seccomp(ctypes: Any, prctl: Callable[..., int]) -> bool:
-    """Refuse calls that start processes, open sockets or reach other processes."""
-    machine = os.uname().machine
-    if machine not in REFUSED_CALLS or sys.maxsize < 2**32:
+def _seccomp(code: bytes) -> bool:
+    """Refuse every call of the kernel that the filter does not allow."""
+    if not code:
         return False
-    architecture, clone, *refused = REFUSED_CALLS[machine]
-    jump_equal, jump_set, jump_above, load, give = 0x15, 0x45, 0x35, 0x20, 0x06
-    no, yes, missing = 0x00050000 | EPERM, 0x7FFF0000, 0x00050000 | ENOSYS
-    code = [
-        (load, 0, 0, 4),  # the architecture
-        (jump_equal, 1, 0, architecture),
-        (give, 0, 0, no),
-        (load, 0, 0, 0),  # the call
-        (jump_above, 0, 1, 0x40000000),  # x32's calls have other numbers
-        (give, 0, 0, no),
-        (jump_equal, 0, 1, CLONE3),
-        (give, 0, 0, missing),
-    ]
-    for number in refused:
-        code += [(jump_equal, 0, 1, number), (give, 0, 0, no)]
-    code += [
-        (jump_equal, 0, 3, clone),
-        (load, 0, 0, 16),  # its flags
-        (jump_set, 1, 0, CLONE_THREAD),
-        (give, 0, 0, no),
-        (give, 0, 0, yes),
-    ]
-    content = b"".join(struct.pack("=HBBI", *line) for line in code)
-    buffer = ctypes.create_string_buffer(content)
-    program = struct.pack("@HP", len(code), ctypes.addressof(buffer))
-    return prctl(SET_SECCOMP, FILTER_MODE, program, 0, 0) == 0
+    import ctypes
+
+    buffer = ctypes.create_string_buffer(code)
+    program = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
+    done: int = ctypes.CDLL(None).prctl(SET_SECCOMP, FILTER_MODE, program, 0, 0)
+    return done == 0
 
 
 def _hook(folder: str, refused: set[str]) -> Callable[[str, tuple[Any, ...]], None]:
