@@ -117,8 +117,10 @@ def test_the_page_says_what_the_code_does() -> None:
     limits = Limits()
     assert (limits.cpu_seconds, limits.seconds) == (3, 30)
     assert (limits.memory_bytes, limits.file_bytes, MOST_WRITES) == (2**30, 2**20, 64)
+    assert (limits.folder_bytes, limits.folder_files) == (2**24, 256)
     for said in ("3 seconds of computing", "30 of waiting", "1 GiB", "1 MiB", "64 writes"):
         assert said in page
+    assert "16 MiB and 256 files" in page
     for name in ("openai/gsm8k", "cais/mmlu", "SaylorTwift/bbh", "openai/openai_humaneval"):
         assert name in page
 

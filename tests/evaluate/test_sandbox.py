@@ -124,13 +124,18 @@ def test_files_are_written_in_the_programs_own_folder_only(tmp_path: Path, limit
     assert [path.name for path in tmp_path.iterdir()] == ["outside.txt"]
     assert outside.read_text() == "kept"
     own = "with open('a.txt', 'w') as f: f.write('b')\nassert open('a.txt').read() == 'b'"
-    assert run_program(own, limits).passed
+    verdict = run_program(own, limits)
+    # A kernel that gives no small disk of its own lets nothing be written.
+    assert verdict.passed == ("tmpfs" in verdict.layers or "Landlock" not in verdict.layers)
 
 
 def test_a_file_does_not_grow_beyond_its_limit_nor_are_there_many() -> None:
     grows = "f = open('big', 'wb', 0)\nwhile True: f.write(b'x' * 10**6)"
     many = "for i in range(10**6): open(f'{i}', 'w').close()"
-    assert errors(grows, many) == ["OSError", "PermissionError"]
+    folders = "import os\nfor i in range(10**6): os.mkdir(f'{i}')"
+    grown, *others = errors(grows, many, folders)
+    assert grown in ("OSError", "PermissionError")
+    assert others == ["PermissionError"] * 2
 
 
 @both

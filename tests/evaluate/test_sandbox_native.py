@@ -7,8 +7,10 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,7 +65,7 @@ def numbers() -> dict[str, int]:
 @pytest.fixture(scope="module", autouse=True)
 def _kernel_holds() -> None:
     layers = containment()
-    if not {"namespaces", "Landlock", "seccomp"} <= set(layers):
+    if not {"namespaces", "tmpfs", "Landlock", "seccomp"} <= set(layers):
         pytest.skip(f"this kernel holds with {layers} only")
 
 
@@ -83,7 +85,9 @@ def errors(*programs: str, limits: Limits = SHORT) -> dict[str, str]:
 
 
 def test_it_has_namespaces_of_its_own_and_no_rights_in_them() -> None:
-    spaces = {name: os.stat(f"/proc/self/ns/{name}").st_ino for name in ("user", "net", "ipc")}
+    spaces = {
+        name: os.stat(f"/proc/self/ns/{name}").st_ino for name in ("user", "net", "ipc", "mnt")
+    }
     mine = f"{{n: i for n, i in {spaces}.items() if os.stat(f'/proc/self/ns/{{n}}').st_ino == i}}"
     rights = "[line for line in open('/proc/self/status') if line.startswith(('CapEff', 'CapPrm'))]"
     assert (
@@ -197,6 +201,46 @@ def test_a_file_that_is_read_is_neither_locked_nor_leased(tmp_path: Path) -> Non
     assert errors(*programs) == {}
     with file.open("r+") as mine:
         fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_native_code_fills_its_own_small_disk_only() -> None:
+    place = tempfile.gettempdir()
+    before = os.statvfs(place)
+    program = """
+block = b'x' * 2**20
+written = 0
+for i in range(500):
+    file = libc.open(b'f%d' % i, 0o101, 0o600)
+    written += max(libc.write(file, block, 2**20), 0)
+    libc.close(file)
+assert 2**20 <= written <= 16 * 2**20, written
+for i in range(999):
+    libc.close(libc.open(b'g%d' % i, 0o101, 0o600))
+    libc.mkdir(b'h%d' % i, 0o700)
+assert len(os.listdir('.')) <= 256, len(os.listdir('.'))
+"""
+    watch = """
+assert libc.write(libc.open(b'held', 0o101, 0o600), b'x' * 2**20, 2**20) == 2**20
+import time; time.sleep(99)
+"""
+    assert errors(program) == {}
+    verdict = run_program(LIBC + watch, Limits(cpu_seconds=1, seconds=0.8))
+    assert verdict.error == "no end after 0.8 seconds"
+    after = os.statvfs(place)
+    assert (before.f_bfree - after.f_bfree) * before.f_frsize < 2**24
+
+
+def test_its_own_files_are_never_on_your_disk() -> None:
+    place = os.stat(tempfile.gettempdir()).st_dev
+    seen = "open('a', 'w').write('x')\nassert os.listdir(os.getcwd()) == ['a']\n"
+    assert errors(f"{seen}assert os.stat('.').st_dev != {place}") == {}
+
+
+def test_without_a_small_disk_nothing_is_written_at_all() -> None:
+    no_disk = replace(SHORT, folder_files=-1)  # which the kernel refuses to mount
+    assert "tmpfs" not in run_program("", no_disk).layers
+    assert errors("assert libc.open(b'a', 0o101, 0o600) == -1", limits=no_disk) == {}
+    assert run_program("open('a', 'w')", no_disk).error == "PermissionError"
 
 
 def test_no_thread_is_started() -> None:

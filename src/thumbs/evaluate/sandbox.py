@@ -31,7 +31,8 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LANG": "C.U
 @dataclass(frozen=True)
 class Limits:
     """Of one program. Seconds of computing, not of waiting, so that a busy machine changes nothing;
-    a program that waits is ended after `seconds`. Bytes of memory, and of one written file.
+    a program that waits is ended after `seconds`. Bytes of memory, of one written file, and of all
+    of them; files of one program, folders among them.
 
     kernel: whether the kernel's layers go up where there are any; without, only limits and hook.
     """
@@ -40,6 +41,8 @@ class Limits:
     seconds: float = 30.0
     memory_bytes: int = 2**30
     file_bytes: int = 2**20
+    folder_bytes: int = 2**24
+    folder_files: int = 256
     kernel: bool = True
 
 

@@ -6,7 +6,7 @@ the secret and the layers as a line of JSON, then what ended the program. A prog
 process says nothing there.
 
 Three layers, each of which is left out where the system has no such thing: limits of the process,
-the kernel's (Linux: namespaces, Landlock, seccomp), and Python's audit hook.
+the kernel's (Linux: namespaces, a tmpfs of its own, Landlock, seccomp), and Python's audit hook.
 """
 
 import contextlib
@@ -20,7 +20,8 @@ from collections.abc import Callable
 from typing import Any
 
 NO_NEW_PRIVS, SET_SECCOMP, FILTER_MODE = 38, 22, 2  # prctl(2)
-NEW_IPC, NEW_USER, NEW_NET = 0x8000000, 0x10000000, 0x40000000  # unshare(2)
+NEW_MOUNTS, NEW_IPC, NEW_USER, NEW_NET = 0x20000, 0x8000000, 0x10000000, 0x40000000  # unshare(2)
+NO_PROGRAMS = 2 | 4 | 8  # mount(2): no rights of their owner, no devices, none that runs
 CAPABILITIES = 0x20080522  # capset(2), its version
 
 # Landlock, linux/landlock.h: the numbers of its calls are the same everywhere.
@@ -39,7 +40,7 @@ HARMLESS = {
     *("os.putenv", "os.unsetenv"),
 }
 REFUSED_GROUPS = ("os.", "pty.", "resource.", "shutil.", "socket.", "subprocess.")
-MOST_WRITES = 64  # files opened for writing
+MOST_WRITES = 64  # files opened for writing, and folders made
 
 NAMELESS = "an exception without a name"
 
@@ -118,19 +119,40 @@ def _kernel_layers(settings: dict[str, Any]) -> list[str]:
 
     call = ctypes.CDLL(None, use_errno=True)
     layers = []
-    if call.unshare(NEW_USER | NEW_NET | NEW_IPC) == 0:
+    owner = os.geteuid(), os.getegid()
+    if call.unshare(NEW_USER | NEW_NET | NEW_IPC | NEW_MOUNTS) == 0:
         layers.append("namespaces")
+        if _own_disk(call.mount, settings, owner):
+            layers.append("tmpfs")
         # In its namespaces it has all rights, until here.
         call.capset(struct.pack("=Ii", CAPABILITIES, 0), bytes(24))
     if call.prctl(NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return layers
-    if _landlock(call.syscall, settings["folder"]):
+    if _landlock(call.syscall, settings["folder"] if "tmpfs" in layers else None):
         layers.append("Landlock")
     return layers
 
 
-def _landlock(syscall: Callable[..., int], folder: str) -> bool:
-    """Refuse writing outside `folder`, and running any file at all."""
+def _own_disk(mount: Callable[..., int], settings: dict[str, Any], owner: tuple[int, int]) -> bool:
+    """Make the folder a file system of its own, of limited size, that ends with this process."""
+    user, group = owner
+    maps = {"setgroups": "deny", "uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
+    try:
+        for name, text in maps.items():  # user_namespaces(7): who owns what is written
+            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+                file.write(text)
+    except OSError:
+        return False
+    folder, size, files = (settings[k] for k in ("folder", "folder_bytes", "folder_files"))
+    options = f"size={size},nr_inodes={files},mode=700"
+    if mount(b"tmpfs", os.fsencode(folder), b"tmpfs", NO_PROGRAMS, options.encode()) != 0:
+        return False
+    os.chdir(folder)
+    return True
+
+
+def _landlock(syscall: Callable[..., int], folder: str | None) -> bool:
+    """Refuse writing outside `folder`, and running any file at all; None: no writing anywhere."""
     version = syscall(CREATE_RULESET, None, 0, 1)
     if version < 1:
         return False
@@ -142,9 +164,11 @@ def _landlock(syscall: Callable[..., int], folder: str) -> bool:
     ruleset = syscall(CREATE_RULESET, rules, len(rules), 0)
     if ruleset < 0:
         return False
-    place = os.open(folder, os.O_PATH)
-    done = syscall(ADD_RULE, ruleset, 1, struct.pack("=Qi", in_folder, place), 0) == 0
-    os.close(place)
+    done = True
+    if folder is not None:
+        place = os.open(folder, os.O_PATH)
+        done = syscall(ADD_RULE, ruleset, 1, struct.pack("=Qi", in_folder, place), 0) == 0
+        os.close(place)
     done = done and syscall(RESTRICT_SELF, ruleset, 0) == 0
     os.close(ruleset)
     return done and version >= 3  # before, a file could be emptied by its name
@@ -188,7 +212,8 @@ def _hook(folder: str, refused: set[str]) -> Callable[[str, tuple[Any, ...]], No
             if (flags & writing and not inside(path)) or writes > MOST_WRITES or is_folder(path):
                 raise PermissionError(f"{path!r} cannot be opened this way")
             return
-        if event in ONE_PATH and inside(arguments[0]):
+        writes += event == "os.mkdir"
+        if event in ONE_PATH and inside(arguments[0]) and writes <= MOST_WRITES:
             return
         if event == "os.rename" and inside(arguments[0]) and inside(arguments[1]):
             return
