@@ -27,6 +27,25 @@ def test_all_tied_has_the_width_of_as_many_trials_as_prompts() -> None:
     assert found == (wilson(2, 4), "wilson")
 
 
+@pytest.mark.parametrize("num", [1, 2, 3, 7])
+def test_ties_alone_have_an_interval_around_one_half(num: int) -> None:
+    (low, high), method = share_interval([0.5] * num, range(num), seed=0)
+    assert method == "wilson"
+    assert low == pytest.approx(1 - high)
+    if num == 3:
+        # k = 1.5: (1.5 + 1.9207 - 1.96 sqrt(1.5 * 1.5 / 3 + 0.9604)) / (3 + 3.8415) = 0.1253.
+        assert low == pytest.approx(0.1253, abs=1e-4)
+
+
+def test_one_prompt_half_right_has_the_width_of_one_trial_around_one_half() -> None:
+    interval, method = share_interval([1, 0], ["p", "p"], seed=0)
+    # k = 1/2, n = 1: (2.4207 -+ 1.96 sqrt(1 / 4 + 0.9604)) / 4.8415 = 1/2 -+ 0.4454.
+    assert interval == pytest.approx((0.0546, 0.9454), abs=1e-4)
+    assert method == "wilson"
+    thirds = share_interval([1, 0, 0], ["p", "p", "p"], seed=0).interval
+    assert thirds == wilson(1 / 3, 1)
+
+
 def test_answers_to_one_prompt_make_the_interval_wider_than_as_many_prompts() -> None:
     outcomes = [1, 1, 1, 0, 0, 0, 1, 1, 1, 1, 1, 1] * 20
     alone = share_interval([*outcomes, 0.5], range(241), seed=0)

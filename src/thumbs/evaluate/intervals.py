@@ -25,10 +25,11 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
+def wilson(successes: float, n: int, *, level: float = 0.95) -> Interval:
     """Wilson's score interval of a share: right on average, and never below 0 or above 1.
 
-    (k + z^2/2 -+ z sqrt(k (n - k) / n + z^2/4)) / (n + z^2), z the normal quantile of `level`.
+    (k + z^2/2 -+ z sqrt(k (n - k) / n + z^2/4)) / (n + z^2), z the normal quantile of `level`. k
+    need not be whole: half a success is what a tie is worth.
 
     Raises:
         ValueError: n is 0, or successes is not in [0, n].
@@ -188,7 +189,7 @@ def _draws(cluster_of_row: NDArray[np.intp], *, seed: int, resamples: int) -> It
         yield drawn.reshape(size, num_clusters).astype(np.float64)[:, cluster_of_row]
 
 
-def _require_share(successes: int, n: int) -> None:
+def _require_share(successes: float, n: int) -> None:
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"n must be > 0 and successes in [0, n], but are {n} and {successes}")
 

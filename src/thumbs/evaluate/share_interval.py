@@ -36,7 +36,8 @@ def share_interval(
 
     Right or wrong, one per prompt: Wilson's. With ties, or several per prompt: `clustered_share`.
     Where no cluster differs from the mean a bootstrap has no width: Clopper-Pearson's of as many
-    trials as there are clusters where all are 0 or all are 1, Wilson's where all are between.
+    trials as there are clusters where all are 0 or all are 1, Wilson's of mean * clusters, which
+    need not be whole, where all are between.
 
     Args:
         outcomes: (N,) in [0, 1]: 1 won, 1/2 tied, 0 lost.
@@ -53,10 +54,10 @@ def share_interval(
     sums = np.bincount(cluster, weights=values).astype(np.float64)  # (C,)
     mean, trials = float(values.mean()), sizes.size
     if mean in (0.0, 1.0):
-        found = clopper_pearson(round(mean * trials), trials, level=level)
+        found = clopper_pearson(trials if mean else 0, trials, level=level)
         return ShareInterval(found, "clopper-pearson")
     if np.allclose(sums, mean * sizes, rtol=0, atol=1e-12):
-        return ShareInterval(wilson(round(mean * trials), trials, level=level), "wilson")
+        return ShareInterval(wilson(mean * trials, trials, level=level), "wilson")
     if trials == values.size and np.all((values == 0) | (values == 1)):
         return ShareInterval(wilson(int(values.sum()), trials, level=level), "wilson")
     return ShareInterval(clustered_share(sums, sizes, seed=seed, level=level), "bootstrap")
