@@ -27,6 +27,67 @@ def test_a_reply_comes_with_its_tokens_and_options_are_sent() -> None:
     assert script.bodies == [{**sent, "max_tokens": 3, "reasoning_effort": "low"}]
 
 
+@pytest.mark.parametrize(
+    ("usage", "tokens", "is_told"),
+    [
+        ('{"prompt_tokens": 10.0, "completion_tokens": 2.0}', (10, 2), False),
+        ('{"prompt_tokens": null, "completion_tokens": 2}', (0, 2), False),
+        ("null", (0, 0), False),
+        ("{}", (0, 0), False),
+        ('{"prompt_tokens": "10", "completion_tokens": null}', (0, 0), True),
+        ('{"prompt_tokens": NaN, "completion_tokens": 2}', (0, 2), True),
+        ('{"prompt_tokens": 1e999, "completion_tokens": 2}', (0, 2), True),
+        ('{"prompt_tokens": -5, "completion_tokens": 2.5}', (0, 0), True),
+        ('{"prompt_tokens": 99999999999999999999, "completion_tokens": true}', (0, 0), True),
+        ("[10, 2]", (0, 0), True),
+        ("[]", (0, 0), True),
+        ('"12"', (0, 0), True),
+    ],
+)
+def test_a_reply_is_kept_whatever_its_usage_which_is_told_once(
+    usage: str, tokens: tuple[int, int], is_told: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    body = '{"choices": [{"message": {"content": "[[A]]"}}], "usage": ' + usage + "}"
+    with scripted_server(lambda *_: Act(body=body)) as script:
+        server = server_at(script.url)
+        for _ in range(2):
+            reply = server.reply(ASK)
+            assert (reply.text, reply.prompt_tokens, reply.completion_tokens) == ("[[A]]", *tokens)
+        server.close()
+    assert len(script.asked) == 2
+    told = "".join(capfd.readouterr().err.split())
+    assert told.count("isnocountoftokens") == is_told
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (r'"\ud800 [[A]]"', "\ufffd [[A]]"),
+        (r'"\ud83d\ude00 [[A]]"', "\U0001f600 [[A]]"),
+        ('[{"type": "text", "text": "[["}, {"type": "text", "text": "A]]"}]', "[[A]]"),
+        ('[{"type": "thinking", "text": "[[B]]"}, {"text": "[[A]]"}]', "[[A]]"),
+        ("[]", ""),
+        ("null", ""),
+    ],
+)
+def test_a_text_in_parts_or_with_half_a_character_is_a_reply(content: str, text: str) -> None:
+    body = '{"choices": [{"message": {"content": ' + content + "}}]}"
+    with scripted_server(lambda *_: Act(body=body)) as script:
+        server = server_at(script.url)
+        assert server.reply(ASK).text == text
+        server.close()
+
+
+@pytest.mark.parametrize("content", ["3", '["[[A]]"]', '{"text": "[[A]]"}'])
+def test_what_is_neither_text_nor_parts_is_tried_again(content: str) -> None:
+    body = '{"choices": [{"message": {"content": ' + content + "}}]}"
+    with scripted_server(lambda *_: Act(body=body)) as script:
+        server = server_at(script.url)
+        with pytest.raises(Interrupted, match=r"no reply in 3 attempts: .* without text"):
+            server.reply(ASK)
+        server.close()
+
+
 def test_the_pause_a_server_asks_for_is_kept() -> None:
     def busy(_: Any, number: int) -> Act:
         return says("hi") if number == 2 else Act(429, "slow down", {"Retry-After": "0.7"})

@@ -6,6 +6,7 @@ the server asks for. The key comes from the environment, goes into one header an
 """
 
 import email.utils
+import json
 import os
 import random
 import threading
@@ -17,8 +18,9 @@ from typing import Any, Literal
 import httpx2
 import orjson
 
-from thumbs.errors import ConfigError, Interrupted
+from thumbs.errors import ConfigError, Interrupted, shown
 from thumbs.feedback.record import Message
+from thumbs.progress import console
 
 Role = Literal["a", "b", "judge"]  # whom the server speaks for
 
@@ -28,11 +30,12 @@ OPENAI = "api.openai.com"
 LONGEST_PAUSE_SECONDS = 30.0  # of our own; a server may ask for more
 LONGEST_ASKED_SECONDS = 600.0
 LARGEST_REPLY = 8_000_000  # bytes
+MOST_TOKENS = 2**53  # of a reply; a larger count is no count
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model said; tokens as the server counts them, 0 where it does not.
+    """What the model said; tokens as the server counts them, 0 where that is no number.
 
     refusal: why the server would not take this request, "" where it did.
     """
@@ -74,10 +77,12 @@ class ChatServer:
     options: Mapping[str, Any] = field(default_factory=dict)
     stop: threading.Event = field(default_factory=threading.Event)
     retries: int = 0
+    counts_unread: bool = False  # whether a count of tokens was none, which is told once
 
     def __post_init__(self) -> None:
         self.endpoint = chat_endpoint(self.url)
         self._key = _key_for(self.role, self.endpoint)
+        self._telling = threading.Lock()
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._client = httpx2.Client(
             headers=headers, timeout=self.patience.timeout_seconds, follow_redirects=False
@@ -140,8 +145,8 @@ class ChatServer:
     def _send(self, content: bytes) -> tuple[int, httpx2.Headers, bytes]:
         """Status, headers and body; the timeout is for the whole attempt, drip by drip too."""
         ends = time.monotonic() + self.patience.timeout_seconds
-        json = {"Content-Type": "application/json"}
-        with self._client.stream("POST", self.endpoint, content=content, headers=json) as found:
+        kind = {"Content-Type": "application/json"}
+        with self._client.stream("POST", self.endpoint, content=content, headers=kind) as found:
             raw = b""
             for piece in found.iter_bytes():
                 raw += piece
@@ -152,17 +157,35 @@ class ChatServer:
             return found.status_code, found.headers, raw
 
     def _parsed(self, raw: bytes) -> Reply:
+        """What was paid for is kept: a reply with a text counts, whatever else is odd about it."""
         try:
-            found = orjson.loads(raw)
-            text = found["choices"][0]["message"]["content"]
-            usage = found.get("usage") or {}
-            prompt, reply = (usage.get(n) or 0 for n in ("prompt_tokens", "completion_tokens"))
-        except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError):
+            # Unlike orjson, json reads NaN and halves of a surrogate pair, which servers send.
+            found = json.loads(raw.decode(errors="replace"))
+            text = _text_of_content(found["choices"][0]["message"]["content"])
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             start = self._told(raw[:200].decode(errors="replace"))
             raise Unusable(f"status 200, but no chat completion: {start!r}") from None
-        if not isinstance(text, str | None) or not isinstance(prompt + reply, int):
+        if text is None:
             raise Unusable("status 200, but a chat completion without text")
-        return Reply(self._without_key(text or ""), prompt, reply)
+        prompt, reply = self._tokens(found.get("usage"))
+        return Reply(self._without_key(text), prompt, reply)
+
+    def _tokens(self, usage: object) -> tuple[int, int]:
+        """Of the prompt and of the reply; 0 for what is no number of tokens, told once."""
+        given = {} if usage is None else usage
+        found = given if isinstance(given, dict) else {}
+        counts = [_count(found.get(key, 0)) for key in ("prompt_tokens", "completion_tokens")]
+        if found is not given or None in counts:
+            with self._telling:
+                if not self.counts_unread:
+                    console.print(
+                        f"{self.endpoint}: its usage {self._told(shown(usage))} is no count of "
+                        "tokens; such replies are counted as 0 tokens, also in the cost",
+                        markup=False,
+                    )
+                self.counts_unread = True
+        prompt, reply = (count or 0 for count in counts)
+        return prompt, reply
 
     def _told(self, text: str) -> str:
         """A server's words for an error line: short, one line, without the key."""
@@ -194,6 +217,28 @@ def chat_endpoint(url: str) -> str:
     if not path.endswith("/chat/completions"):
         path += "/chat/completions"
     return str(parsed.copy_with(path=path))
+
+
+def _text_of_content(content: object) -> str | None:
+    """The text of a message, whole or in parts, "" where it says nothing; None: it is neither.
+
+    Half a surrogate pair, which no file can hold, becomes U+FFFD.
+    """
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        texts = (part.get("text") for part in content if part.get("type", "text") == "text")
+        content = "".join(text for text in texts if isinstance(text, str))
+    if not isinstance(content, str | None):
+        return None
+    return (content or "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _count(found: object) -> int | None:
+    """A number of tokens, also where it is written as 10.0; null is 0; None: it is no number."""
+    if found is None:
+        return 0
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return None
+    return int(found) if 0 <= found <= MOST_TOKENS and found == int(found) else None
 
 
 def key_names(role: Role) -> list[str]:
