@@ -1,14 +1,11 @@
-"""`thumbs compare` and `thumbs judge-check` from files to numbers, with servers that fail."""
+"""`thumbs compare` and `thumbs judge-check` from files to numbers."""
 
 import json
-import time
-import warnings
-from collections import Counter
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.comparing import prefers_good, request, write, written
 from tests.evaluate.scripted_server import Act, says, scripted_server
 from typer.testing import CliRunner
 
@@ -16,41 +13,14 @@ from thumbs import pipeline
 from thumbs.cli import app
 from thumbs.compare import CompareRequest, JudgeRequest
 from thumbs.config import load_config
-from thumbs.errors import ConfigError, FeedbackError, Interrupted, OutputError
+from thumbs.errors import ConfigError, FeedbackError, OutputError
 from thumbs.evaluate.answers import Sampling
-from thumbs.evaluate.chat_server import Patience
 from thumbs.models.tiny import save_tiny
-
-QUICK = Patience(timeout_seconds=2.0, attempts=3, pause_seconds=0.01)
-NUM_PROMPTS = 12
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
-    """Prompts with targets, good answers and bad ones."""
-    found = {name: tmp_path / f"{name}.jsonl" for name in ("prompts", "good", "bad")}
-    questions = [f"What is {i} + {i}?" for i in range(NUM_PROMPTS)]
-    write(found["prompts"], [{"prompt": q, "target": f"target {q}"} for q in questions])
-    write(found["good"], [{"prompt": q, "completion": f"good {q}"} for q in questions])
-    write(found["bad"], [{"prompt": q, "completion": f"bad and longer {q}"} for q in questions])
-    return found
-
-
-def write(path: Path, lines: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-
-
-def request(files: dict[str, Path], judge: str, out: Path | None, **changes: Any) -> CompareRequest:
-    options: dict[str, Any] = {"model": "tiny", "patience": QUICK, "concurrency": 4} | changes
-    good, bad = str(files["good"]), str(files["bad"])
-    return CompareRequest(good, bad, files["prompts"], JudgeRequest(judge, **options), out=out)
-
-
-def prefers_good(body: dict[str, Any]) -> Act:
-    """The verdict of a judge that knows: the good answer, wherever it stands."""
-    text = body["messages"][-1]["content"]
-    _, _, first = text.partition("<<<ANSWER A\n")
-    return says("I looked.\n[[A]]" if first.startswith("good") else "I looked.\n[[B]]")
+    return written(tmp_path)
 
 
 def test_both_orders_are_asked_and_a_judge_that_knows_is_consistent(
@@ -86,54 +56,6 @@ def test_a_judge_that_takes_the_first_gives_ties_and_is_found_out(
     assert not result["distinguishable"]
 
 
-def faulty(body: dict[str, Any], number: int) -> Act:
-    """Of three requests one stalls, or brings garbage, or nothing, the others are judged."""
-    faults = [
-        Act(stall=3.0),
-        Act(body="<html>Bad gateway</html>"),
-        Act(hang_up=True),
-        Act(status=503, body="overloaded"),
-        Act(body='{"choices": []}'),
-    ]
-    return prefers_good(body) if number % 3 else faults[number // 3 % len(faults)]
-
-
-def test_stalls_garbage_and_hang_ups_lose_no_judgement(
-    files: dict[str, Path], tmp_path: Path
-) -> None:
-    patience = Patience(timeout_seconds=0.6, attempts=8, pause_seconds=0.01)
-    with scripted_server(faulty) as server:
-        result = pipeline.compare(
-            request(files, server.url, tmp_path / "out", patience=patience, concurrency=8)
-        )
-        assert (result["wins"], result["nulls"]) == (12, 0)
-        assert max(Counter(server.paid).values()) == 1
-        assert len(server.paid) == 24
-
-
-def test_a_server_that_dies_midway_is_resumed_and_nothing_is_paid_twice(
-    files: dict[str, Path], tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-
-    def dies(body: dict[str, Any], number: int) -> Act:
-        return prefers_good(body) if number <= 10 else Act(hang_up=True)
-
-    with scripted_server(dies) as server:
-        with pytest.raises(Interrupted, match="same command again"):
-            pipeline.compare(request(files, server.url, out))
-        assert not (out / "comparison.json").exists()
-        assert len(server.paid) == 10
-        server.answer = lambda body, _: prefers_good(body)
-        result = pipeline.compare(request(files, server.url, out))
-        assert result["wins"] == 12
-        assert max(Counter(server.paid).values()) == 1
-        assert len(server.paid) == 24
-        again = pipeline.compare(request(files, server.url, out))
-        assert len(server.paid) == 24
-        assert again == result
-
-
 def test_a_reply_without_a_verdict_is_counted_kept_and_not_paid_again(
     files: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -167,33 +89,6 @@ def test_the_key_is_sent_and_lands_nowhere(
     assert not any(key.encode() in path.read_bytes() for path in written)
     printed = capfd.readouterr()
     assert key not in printed.out + printed.err
-
-
-def test_a_server_that_knows_no_such_model_is_the_users_mistake(
-    files: dict[str, Path], tmp_path: Path
-) -> None:
-    answers = {404: "no such model", 400: "max_tokens is unknown"}
-    for status, words in answers.items():
-        act = Act(status, words)
-        with (
-            scripted_server(lambda *_, act=act: act) as server,
-            pytest.raises(ConfigError, match=words),
-        ):
-            pipeline.compare(request(files, server.url, tmp_path / "out"))
-
-
-def test_one_refused_question_is_a_null_that_is_asked_again(
-    files: dict[str, Path], tmp_path: Path
-) -> None:
-    def strict(body: dict[str, Any], _: int) -> Act:
-        return Act(400, "too long") if "What is 3 " in str(body) else prefers_good(body)
-
-    with scripted_server(strict) as server:
-        result = pipeline.compare(request(files, server.url, tmp_path / "out"))
-        assert (result["nulls"], result["null_reasons"]) == (1, {"refused by the server": 1})
-        server.answer = lambda body, _: prefers_good(body)
-        assert pipeline.compare(request(files, server.url, tmp_path / "out"))["nulls"] == 0
-        assert len(server.paid) == 24
 
 
 def answers_well(body: dict[str, Any], _: int) -> Act:
@@ -349,33 +244,3 @@ def test_a_run_with_an_adapter_answers_and_judges(tmp_path: Path) -> None:
     assert same["identical"] == 12
     with pytest.raises(ConfigError, match="is no run; a reward needs"):
         pipeline.compare(CompareRequest(*sides, prompts, JudgeRequest(f"run:{model}"), limit=9))
-
-
-def test_a_kill_of_the_comparison_itself_loses_only_what_was_under_way(
-    files: dict[str, Path], tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    kept = out / "judgements.jsonl"
-
-    def slow(body: dict[str, Any], _: int) -> Act:
-        time.sleep(0.02)
-        return prefers_good(body)
-
-    with scripted_server(slow) as server:
-        asked = request(files, server.url, out)
-        with warnings.catch_warnings():
-            # Python 3.12 warns of threads; those of a parent that are idle do no harm here.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            process = get_context("fork").Process(target=pipeline.compare, args=(asked,))
-            process.start()
-        while not kept.is_file() or kept.read_bytes().count(b"\n") < 8:
-            assert process.is_alive()
-            time.sleep(0.002)
-        process.kill()
-        process.join()
-        before = kept.read_bytes()
-        num_kept = before.count(b"\n")
-        assert 8 <= num_kept < 24
-        assert pipeline.compare(asked)["wins"] == 12
-        assert kept.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
-        assert 24 <= len(server.asked) <= 24 + 4  # those of the four under way are asked again

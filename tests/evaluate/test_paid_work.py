@@ -16,7 +16,7 @@ from thumbs.evaluate.paid_work import Outcome, do_paid
 def work_through(
     journal: Journal, num: int, refused: set[int] | None = None, seconds: float = 0.0
 ) -> tuple[dict[str, str], list[int]]:
-    """What was refused, and which tasks were asked for."""
+    """What was refused, and which tasks were asked for, in their order."""
     asked: list[int] = []
 
     def work(task: int) -> Outcome:
@@ -33,7 +33,7 @@ def work_through(
         unit="answers",
         give_up=lambda: None,
     )
-    return refusals, asked
+    return refusals, sorted(asked)
 
 
 def test_only_what_is_missing_is_asked_for_and_refusals_are_not_kept(tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ class _Deck:
                 if self._judged_now:
                     self._journal.withdraw(self._judged_now.pop())
                 return
+            self._journal.refresh()  # another process may have asked meanwhile
             if key not in self.questions or self._journal.get(key) is not None:
                 return
             if choice not in ("left", "right", "tie", "skip"):

@@ -1,8 +1,11 @@
 """Requests that cost, made once each: several under way, every result kept as it comes.
 
+Another process that makes the same request meanwhile is waited for, and its result taken.
+
 In: tasks by key, what to do with one, a journal. Out: a fuller journal, and what was refused.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import NamedTuple, TypeVar
@@ -45,14 +48,10 @@ def do_paid(
         Interrupted: the server gave no reply, or the user asked to stop; what has come is kept.
         ConfigError: the server takes no request at all.
     """
+    journal.refresh()
     missing = {key: task for key, task in tasks.items() if journal.get(key) is None}
     refusals: dict[str, str] = {}
-
-    def keep(key: str, task: T) -> str:
-        entry, refusal = work(task)
-        if not refusal:
-            journal.add(key, entry)  # in the thread: kept whatever comes between
-        return refusal
+    ended = threading.Event()
 
     if not missing:
         return refusals
@@ -62,17 +61,34 @@ def do_paid(
         ThreadPoolExecutor(concurrency) as pool,
     ):
         try:
-            futures = {pool.submit(keep, key, task): key for key, task in missing.items()}
+            futures = {
+                pool.submit(_refusal, work, key, task, journal, ended): key
+                for key, task in missing.items()
+            }
             for future in _as_they_come(set(futures), stop):
                 if refusal := future.result():
                     refusals[futures[future]] = refusal
                     _require_hope(journal, refusals, len(missing))
                 bar.advance()
         except BaseException:
+            ended.set()
             give_up()
             pool.shutdown(cancel_futures=True)  # those under way end, and are kept
             raise
     return refusals
+
+
+def _refusal(
+    work: Callable[[T], Outcome], key: str, task: T, journal: Journal, ended: threading.Event
+) -> str:
+    """Do one task, unless another process has; why it was refused, "" where it was not."""
+    with journal.claimed(key, ended.is_set):
+        if journal.get(key) is not None:
+            return ""
+        entry, refusal = work(task)
+        if not refusal:
+            journal.add(key, entry)  # in the thread: kept whatever comes between
+        return refusal
 
 
 def _as_they_come(left: set[Future[str]], stop: StopRequest) -> Iterator[Future[str]]:
