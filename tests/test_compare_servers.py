@@ -82,6 +82,17 @@ def test_a_server_that_knows_no_such_model_is_the_users_mistake(
             pipeline.compare(request(files, server.url, tmp_path / "out"))
 
 
+def test_a_server_that_refuses_all_is_told_though_the_cache_holds_other_judgements(
+    files: dict[str, Path],
+) -> None:
+    with scripted_server(lambda body, _: prefers_good(body)) as server:
+        pipeline.compare(request(files, server.url, None))
+        server.answer = lambda *_: Act(400, "max_tokens is\nunknown \x1b[31m")
+        words = r"refuses every request: status 400 max_tokens is unknown [^\x1b]*\[31m"
+        with pytest.raises(ConfigError, match=words):
+            pipeline.compare(request(files, server.url, None, model="another"))
+
+
 def test_one_refused_question_is_a_null_that_is_asked_again(
     files: dict[str, Path], tmp_path: Path
 ) -> None:

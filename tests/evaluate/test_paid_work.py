@@ -52,6 +52,20 @@ def test_a_server_that_takes_nothing_is_told_after_five(tmp_path: Path) -> None:
         assert work_through(journal, 3, {0})[0] == {"0": "too long"}
 
 
+def test_what_the_journal_holds_of_other_work_gives_a_server_no_credit(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with open_journal(tmp_path / "j.jsonl") as journal:
+        journal.add("of another comparison", {"text": 1})
+        with pytest.raises(ConfigError, match="refuses every request: too long"):
+            work_through(journal, 3, {0, 1, 2})
+        assert "the server refused" not in capfd.readouterr().err
+        # What it has taken of these very tasks does: the one that is too long is refused again.
+        for _ in range(2):
+            assert work_through(journal, 3, {2})[0] == {"2": "too long"}
+            assert "the server refused 1 of" in capfd.readouterr().err
+
+
 def test_ctrl_c_ends_after_the_requests_under_way_which_are_kept(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

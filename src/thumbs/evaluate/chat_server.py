@@ -21,6 +21,7 @@ import orjson
 from thumbs.errors import ConfigError, Interrupted, shown
 from thumbs.feedback.record import Message
 from thumbs.progress import console
+from thumbs.visible import visible
 
 Role = Literal["a", "b", "judge"]  # whom the server speaks for
 
@@ -189,7 +190,7 @@ class ChatServer:
 
     def _told(self, text: str) -> str:
         """A server's words for an error line: short, one line, without the key."""
-        return " ".join(self._without_key(text).split())[:300]
+        return visible(" ".join(self._without_key(text).split())[:300])
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "[key]") if self._key else text

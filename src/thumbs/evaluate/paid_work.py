@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from thumbs.errors import ConfigError, Interrupted
 from thumbs.evaluate.journal import Entry, Journal
-from thumbs.progress import progress_bar
+from thumbs.progress import console, progress_bar
 from thumbs.stopping import StopRequest, stopping_after
 
 HOPELESS = 5  # requests refused with none ever taken: the fault is not in one request
@@ -46,13 +46,13 @@ def do_paid(
 
     Raises:
         Interrupted: the server gave no reply, or the user asked to stop; what has come is kept.
-        ConfigError: the server takes no request at all.
+        ConfigError: the server has taken no request of these tasks, now or before.
     """
     journal.refresh()
     missing = {key: task for key, task in tasks.items() if journal.get(key) is None}
     refusals: dict[str, str] = {}
     ended = threading.Event()
-
+    num_taken = len(tasks) - len(missing)
     if not missing:
         return refusals
     with (
@@ -68,13 +68,15 @@ def do_paid(
             for future in _as_they_come(set(futures), stop):
                 if refusal := future.result():
                     refusals[futures[future]] = refusal
-                    _require_hope(journal, refusals, len(missing))
+                num_taken += not refusal
+                _require_hope(num_taken, refusals, len(missing))
                 bar.advance()
         except BaseException:
             ended.set()
             give_up()
             pool.shutdown(cancel_futures=True)  # those under way end, and are kept
             raise
+    _tell(refusals, len(missing), title)
     return refusals
 
 
@@ -99,9 +101,15 @@ def _as_they_come(left: set[Future[str]], stop: StopRequest) -> Iterator[Future[
             raise Interrupted("stopped; what has come is kept. Give the same command to go on.")
 
 
-def _require_hope(journal: Journal, refusals: Mapping[str, str], num_tasks: int) -> None:
-    if not journal.entries and len(refusals) >= min(HOPELESS, num_tasks):
+def _require_hope(num_taken: int, refusals: Mapping[str, str], num_tasks: int) -> None:
+    if not num_taken and len(refusals) >= min(HOPELESS, num_tasks):
         raise ConfigError(
             f"the server refuses every request: {next(iter(refusals.values()))}. Check the "
             "model's name and the options, or shorten the prompts."
         )
+
+
+def _tell(refusals: Mapping[str, str], num_tasks: int, title: str) -> None:
+    for why in list(refusals.values())[:1]:
+        told = f"{title}: the server refused {len(refusals):,} of {num_tasks:,} requests"
+        console.print(f"{told}: {why}", markup=False, soft_wrap=True)
