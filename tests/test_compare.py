@@ -1,6 +1,7 @@
 """`thumbs compare` and `thumbs judge-check` from files to numbers."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,31 @@ def test_the_verbs_print_numbers_and_one_json_object(
     assert {"ci_low", "ci_high"} <= found.keys()
     told = CliRunner().invoke(app, ["judge-check", str(pairs), *rule])
     assert "agrees with people on 50.0% of 2 pairs" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--judge-option", "messages=[]"], "messages=.*: cannot be chosen; write them with --tem"),
+        (["--judge-option", " model =x"], "cannot be chosen; name it with --judge-model"),
+        (["--judge-option", "stream=true"], "stream=true: cannot be chosen; replies are read who"),
+        (["--judge-option", "n=2"], "n=2: cannot be chosen; one reply is read"),
+        (["--judge-option", "foo"], "not of the form key=value"),
+        (["--prices", "-1,2"], "--prices -1,2: must be two numbers of 0 or more"),
+        (["--prices", "nan,2"], "must be two numbers of 0 or more"),
+        (["--prices", "1,inf"], "must be two numbers of 0 or more"),
+        (["--prices", "1"], "must be two numbers of 0 or more"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["compare", "judge-check"])
+def test_an_option_that_cannot_be_is_refused_before_any_file_is_read(
+    given: list[str], words: str, verb: str
+) -> None:
+    named = {"compare": ["a", "b", "--prompts", "none"], "judge-check": ["none"]}[verb]
+    judge = ["--judge", "http://127.0.0.1:9/v1"]
+    done = CliRunner().invoke(app, [verb, *named, *judge, *given])
+    assert isinstance(done.exception, ConfigError)
+    assert re.search(words, str(done.exception))
 
 
 def test_a_run_with_an_adapter_answers_and_judges(tmp_path: Path) -> None:

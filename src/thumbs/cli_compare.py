@@ -8,6 +8,15 @@ import typer
 from thumbs.errors import ConfigError
 from thumbs.printing import print_comparison, print_json, print_judge_check
 
+# Keys of a request that thumbs sets itself, or whose replies it could not read.
+FIXED_KEYS = {
+    "model": "name it with --judge-model",
+    "messages": "write them with --template",
+    "stream": "replies are read whole",
+    "stream_options": "replies are read whole",
+    "n": "one reply is read",
+}
+
 Judge = Annotated[
     str,
     typer.Option(help="http://HOST:PORT/v1, module:function, run:RUN, or human (a local page)."),
@@ -166,10 +175,13 @@ def _options(given: list[str]) -> dict[str, Any]:
         key, sign, value = pair.partition("=")
         if not sign or not key.strip():
             raise ConfigError(f"--judge-option {pair}: is not of the form key=value")
+        key = key.strip()
+        if key in FIXED_KEYS:
+            raise ConfigError(f"--judge-option {pair}: cannot be chosen; {FIXED_KEYS[key]}")
         try:
-            found[key.strip()] = orjson.loads(value)
+            found[key] = orjson.loads(value)
         except orjson.JSONDecodeError:
-            found[key.strip()] = value
+            found[key] = value
     return found
 
 
@@ -179,8 +191,10 @@ def _prices(given: str) -> tuple[float, float] | None:
     try:
         prompt, reply = map(float, given.split(","))
     except ValueError:
+        prompt = reply = float("nan")
+    if not (0 <= prompt < float("inf") and 0 <= reply < float("inf")):
         raise ConfigError(
-            f"--prices {given}: must be two numbers, of a million tokens of prompts and of "
-            "replies, like 2.5,10"
-        ) from None
+            f"--prices {given}: must be two numbers of 0 or more, of a million tokens of prompts "
+            "and of replies, like 2.5,10"
+        )
     return prompt, reply
