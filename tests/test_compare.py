@@ -207,6 +207,12 @@ def test_the_verbs_print_numbers_and_one_json_object(
     assert {"ci_low", "ci_high"} <= found.keys()
     told = CliRunner().invoke(app, ["judge-check", str(pairs), *rule])
     assert "agrees with people on 50.0% of 2 pairs" in told.stdout
+    assert "follow the position" not in told.stdout
+    write(pairs, [{**first, "prompt": name} for name in "pqr"])
+    swayed = ["--judge", "tests.evaluate.rules:takes_the_second"]
+    for verb in (["compare", *sides], ["judge-check", str(pairs)]):
+        told = CliRunner().invoke(app, [*verb, *swayed])
+        assert "follow the position: the answer shown second wins. Take" in told.stdout
 
 
 @pytest.mark.parametrize(

@@ -276,7 +276,7 @@ def _judge_rows(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _print_rows(rows: Mapping[str, str], result: Mapping[str, Any]) -> None:
-    """A table of rows, then the dropped, the tokens and the cost."""
+    """A table of rows, the dropped, the tokens and the cost; whether the judge is any good."""
     rows = dict(rows)
     if result["dropped"]:
         rows["dropped"] = ", ".join(f"{k} {n:,}" for k, n in result["dropped"].items())
@@ -289,3 +289,10 @@ def _print_rows(rows: Mapping[str, str], result: Mapping[str, Any]) -> None:
     for key, value in rows.items():
         table.add_row(key, _plain(value))
     out_console.print(table)
+    if result["follows_position"]:
+        place = "first" if result["first_position_rate"] > 0.5 else "second"
+        out_console.print(
+            f"the verdicts follow the position: the answer shown {place} wins. Take another judge "
+            "or --template",
+            soft_wrap=True,
+        )

@@ -7,6 +7,10 @@ def starts_with_good(_prompt: str, first: str, second: str) -> str:
     return {(True, False): "first", (False, True): "second"}.get(goods, "tie")
 
 
+def takes_the_second(_prompt: str, _first: str, _second: str) -> str:
+    return "second"
+
+
 def says_nonsense(_prompt: str, _first: str, _second: str) -> str:
     return "left"
 

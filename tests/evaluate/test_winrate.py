@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from thumbs.evaluate.intervals import wilson
+from thumbs.evaluate.intervals import clopper_pearson, wilson
 from thumbs.evaluate.judging import Judgement, Verdict
+from thumbs.evaluate.share_interval import share_interval
 from thumbs.evaluate.winrate import Compared, length_control, win_rate
 
 
@@ -58,10 +59,38 @@ def test_the_numbers_of_six_comparisons_by_hand() -> None:
     assert found["consistency"] == 0.75
     # First: two for A, one for B, two of the inconsistent; second: two, one, none, and p5's one.
     assert found["first_position_rate"] == 5 / 9
-    assert found["first_position_ci"] == list(wilson(5, 9))
+    # Of p1, p2 and p3 one verdict each; of p4 both; p5's one is not. The prompts are drawn whole.
+    shown = [1, 0, 1, 0, 0, 1, 1, 1, 0], ["p1", "p1", "p2", "p2", "p3", "p3", "p4", "p4", "p5"]
+    assert found["first_position_ci"] == list(share_interval(*shown, seed=0).interval)
+    assert not found["follows_position"]
     assert not found["distinguishable"]
     assert found["length_control"]["reason"] == "fewer than 10 prompts"
     assert found["mean_characters_a"] == pytest.approx((5 * 10 + 7) / 6)
+
+
+def test_verdicts_that_follow_the_position_are_found_out() -> None:
+    # One place wins in every pair: of three prompts as many trials, not six.
+    first = win_rate([compared("first", "first", name) for name in "abc"])
+    assert (first["consistency"], first["first_position_rate"]) == (0, 1)
+    assert first["first_position_ci"] == list(clopper_pearson(3, 3))
+    assert first["follows_position"]
+    # Of two pairs that may be chance.
+    assert not win_rate([compared("first", "first", name) for name in "ab"])["follows_position"]
+    # The second place in most pairs of thirty: 2 of 2 * 30 verdicts are for the first.
+    pairs = [compared("second", "second", f"p{i}") for i in range(28)]
+    second = win_rate([*pairs, compared("first", "second", "q"), compared("second", "first", "r")])
+    assert second["first_position_rate"] == 2 / 60
+    assert second["follows_position"]
+
+
+def test_a_judge_that_knows_or_ties_follows_no_position() -> None:
+    knows = win_rate([compared("first", "second", name) for name in "abc"])
+    # Of every pair half the verdicts are for the first: 1.5 of 3.
+    assert knows["first_position_ci"] == list(wilson(1.5, 3))
+    assert not knows["follows_position"]
+    assert not win_rate([compared("tie", "tie")])["follows_position"]
+    torn = [compared("first", "first", "p"), compared("second", "second", "q")]
+    assert not win_rate(torn)["follows_position"]
 
 
 def test_a_clear_win_is_distinguishable_and_swapping_sides_mirrors_it() -> None:

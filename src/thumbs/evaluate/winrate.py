@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, stdtrit
 
-from thumbs.evaluate.intervals import Floats, wilson
+from thumbs.evaluate.intervals import Floats
 from thumbs.evaluate.judging import Judgement
 from thumbs.evaluate.share_interval import share_interval
 
@@ -21,6 +21,7 @@ SEED = 0  # of the intervals, whatever the seed of the answers
 # Outside, nearly every answer of one side wins at every length, and the fit says nothing
 # (arXiv 2404.04475v1 calibrates on models between such rates).
 LENGTH_CONTROL_BETWEEN = (0.2, 0.8)
+SURE_VERDICTS = 6  # all for one place: by chance in 2 of 2^6
 _RIDGE = 1.0  # on the slope of the length: as much as one comparison in doubt
 _NEWTON_STEPS = 50
 
@@ -113,17 +114,33 @@ def win_rate(compared: Sequence[Compared]) -> dict[str, Any]:
 
 
 def order_numbers(compared: Sequence[Compared]) -> dict[str, Any]:
-    """How much the order of the answers swayed the judge; None where it was asked in one order."""
-    both = [c.sides for c in compared if len(c.asked) == 2 and None not in c.sides]
-    verdicts = Counter(
-        judgement.verdict for c in compared if len(c.asked) == 2 for judgement in c.asked
-    )
-    decided = verdicts["first"] + verdicts["second"]
-    first_ci = list(wilson(verdicts["first"], decided)) if decided else None
+    """How much the order of the answers swayed the judge; None where it was asked in one order.
+
+    first_position_ci: its 95 % interval, drawn by prompt. follows_position: whether the orders
+    mostly disagree and it is one place that wins.
+    """
+    two = [c for c in compared if len(c.asked) == 2]
+    both = [c.sides for c in two if None not in c.sides]
+    consistency = sum(a == b for a, b in both) / len(both) if both else None
+    decided = [
+        (c.prompt, float(judgement.verdict == "first"))
+        for c in two
+        for judgement in c.asked
+        if judgement.verdict in ("first", "second")
+    ]
+    numbers: dict[str, Any] = {"consistency": consistency, "first_position_rate": None}
+    if not decided:
+        return {**numbers, "first_position_ci": None, "follows_position": False}
+    prompts, firsts = zip(*decided, strict=True)
+    rate = sum(firsts) / len(firsts)
+    low, high = share_interval(firsts, prompts, seed=SEED).interval
+    always = rate in (0.0, 1.0) and len(firsts) >= SURE_VERDICTS
+    one_place = always or not low <= 0.5 <= high
     return {
-        "consistency": sum(a == b for a, b in both) / len(both) if both else None,
-        "first_position_rate": verdicts["first"] / decided if decided else None,
-        "first_position_ci": first_ci,
+        **numbers,
+        "first_position_rate": rate,
+        "first_position_ci": [low, high],
+        "follows_position": consistency is not None and consistency < 0.5 and one_place,
     }
 
 
