@@ -215,6 +215,19 @@ def test_the_verbs_print_numbers_and_one_json_object(
         assert "follow the position: the answer shown second wins. Take" in told.stdout
 
 
+def test_a_server_that_judges_its_own_answers_is_told(
+    files: dict[str, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with scripted_server(answers_well) as server:
+        for name, is_told in (("tiny", True), ("another", False)):
+            judge = JudgeRequest(server.url, model="tiny")
+            asked = CompareRequest("target", server.url, files["prompts"], judge, b_model=name)
+            assert pipeline.compare(asked)["nulls"] == 12
+            told = capfd.readouterr().err
+            assert ("is B itself, and prefers" in told) == is_told
+            assert "is A itself" not in told
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -240,7 +253,9 @@ def test_an_option_that_cannot_be_is_refused_before_any_file_is_read(
     assert re.search(words, str(done.exception))
 
 
-def test_a_run_with_an_adapter_answers_and_judges(tmp_path: Path) -> None:
+def test_a_run_with_an_adapter_answers_and_judges(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     model = str(save_tiny(tmp_path / "model", "llama"))
     votes = [
         {
@@ -265,13 +280,17 @@ def test_a_run_with_an_adapter_answers_and_judges(tmp_path: Path) -> None:
     sides = str(tmp_path / "liked.jsonl"), str(tmp_path / "disliked.jsonl")
     # The reward was trained on these thumbs; their order is nothing to it.
     result = pipeline.compare(CompareRequest(*sides, prompts, judge, limit=12))
+    assert "itself" not in capfd.readouterr().err
     assert result["win_rate"] > 0.9
     assert result["consistency"] is None
     sampling = Sampling(max_new_tokens=6, samples=2, temperature=1.0)
     named = {"prompts": prompts, "judge": judge, "sampling": sampling, "limit": 6}
     of_run = pipeline.compare(CompareRequest(run, model, **named))  # type: ignore[arg-type]
+    assert f"--judge run:{run}: is A itself, and prefers" in capfd.readouterr().err
     assert of_run["n"] + of_run["nulls"] == 12
     adapter = str(tmp_path / "run" / "model")
+    same = pipeline.compare(CompareRequest(model, adapter, **named))  # type: ignore[arg-type]
+    assert f"--judge run:{run}: is B itself, and prefers" in capfd.readouterr().err
     same = pipeline.compare(CompareRequest(run, adapter, **named))  # type: ignore[arg-type]
     assert same["identical"] == 12
     with pytest.raises(ConfigError, match="is no run; a reward needs"):

@@ -30,6 +30,7 @@ from thumbs.feedback.entries import ENTRY_ENDINGS
 from thumbs.files import cache_folder, require_writable, write_bytes
 from thumbs.model_or_run import model_or_run
 from thumbs.models.load import load_model, pick_device
+from thumbs.progress import console
 from thumbs.runs.rundir import write_json
 
 ANSWERS, JUDGEMENTS = "answers.jsonl", "judgements.jsonl"
@@ -93,6 +94,7 @@ def run_comparison(request: CompareRequest) -> dict[str, Any]:
     items = read_prompts(request.prompts, dropped, chat=request.chat, limit=request.limit)
     ready = {role: _ready_answers(role, request, items) for role, _, _ in _sides(request)}
     with _opened_judge(request.judge, folder) as judge:
+        _tell_judged_judge(request)
         a, b = (
             _generated(role, request, items, folder) if found is None else found
             for role, found in ready.items()
@@ -213,6 +215,25 @@ def _server(role: Role, url: str, model: str | None, request: JudgeRequest) -> C
         raise ConfigError(f"--{role}-model: is missing; name the model that {url} is to serve")
     options = request.options if role == "judge" else {}
     return ChatServer(url, model, role, request.patience, options)
+
+
+def _tell_judged_judge(request: CompareRequest) -> None:
+    """Say so where a side is what judges, which prefers what it has made."""
+    judge = request.judge.judge
+    for role, named, model in _sides(request):
+        if judge.startswith("run:"):
+            run = Path(judge.removeprefix("run:")).resolve()
+            same = not _is_url(named) and Path(named).resolve() in (run, run / "model")
+        else:
+            asked = request.judge.model
+            same = _is_url(judge) and _shown_side(judge, asked) == _shown_side(named, model)
+        if same:
+            console.print(
+                f"--judge {judge}: is {role.upper()} itself, and prefers what it was trained to "
+                "say. Take another judge",
+                markup=False,
+                soft_wrap=True,
+            )
 
 
 # ---- the answers
