@@ -92,7 +92,7 @@ def run_comparison(request: CompareRequest) -> dict[str, Any]:
     folder = _folder(request.out)
     dropped: Counter[str] = Counter()
     items = read_prompts(request.prompts, dropped, chat=request.chat, limit=request.limit)
-    ready = {role: _ready_answers(role, request, items) for role, _, _ in _sides(request)}
+    ready = {role: _ready_answers(role, request, items, dropped) for role, _, _ in _sides(request)}
     with _opened_judge(request.judge, folder) as judge:
         _tell_judged_judge(request)
         a, b = (
@@ -244,7 +244,7 @@ def _sides(request: CompareRequest) -> tuple[tuple[Role, str, str | None], ...]:
 
 
 def _ready_answers(
-    role: Role, request: CompareRequest, items: Sequence[PromptItem]
+    role: Role, request: CompareRequest, items: Sequence[PromptItem], dropped: Counter[str]
 ) -> list[str] | None:
     """The answers of a side that has them ready; None where they are to be generated.
 
@@ -258,7 +258,7 @@ def _ready_answers(
     if _is_url(named):
         _server(role, named, model, request.judge).close()
     elif Path(named).is_file():
-        return read_answers(Path(named), items, samples)
+        return read_answers(Path(named), items, samples, side=role.upper(), dropped=dropped)
     elif named.endswith(ENTRY_ENDINGS):
         raise FeedbackError(
             f"{named}: there is no such file. Give answers that are ready, or a model."

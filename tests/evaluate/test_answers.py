@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from thumbs.config import load_config
-from thumbs.errors import ConfigError
+from thumbs.errors import ConfigError, ModelError
 from thumbs.evaluate.answers import Sampling, local_answers
 from thumbs.evaluate.journal import Journal, open_journal
 from thumbs.evaluate.prompts_file import PromptItem
-from thumbs.models.generate import generate
+from thumbs.models.generate import context_of, generate
 from thumbs.models.load import LoadedModel, load_model
 from thumbs.models.tiny import save_tiny, tiny_tokenizer
 
@@ -74,6 +74,21 @@ def test_plain_text_is_continued_as_it_stands(
     ours = generate(loaded.model, loaded.tokenizer, [ids], max_new_tokens=6, temperature=0.0)
     assert found == [loaded.tokenizer.decode(ours[0], skip_special_tokens=True).strip()]
     assert "--chat makes them" in capsys.readouterr().err
+
+
+def test_prompts_that_do_not_fit_are_told_by_their_place(
+    loaded: LoadedModel, tmp_path: Path
+) -> None:
+    assert context_of(loaded.model) == 2048
+    items = [PromptItem("short"), *(PromptItem("1 " * 2100, place=f"p.jsonl:{i}") for i in (7, 9))]
+    with open_journal(tmp_path / "answers.jsonl") as journal:
+        words = (
+            r"p\.jsonl:7: the prompt has [\d,]+ tokens, which with 6 new ones exceed .* 2,048 tok"
+        )
+        with pytest.raises(ModelError, match=words + "ens, and 1 more are too long. Shorten it"):
+            answers(loaded, journal, items)
+        with pytest.raises(ModelError, match=words + "ens. Shorten it"):
+            answers(loaded, journal, items[:2])
 
 
 def test_messages_without_a_template_are_refused_unless_one_is_named(tmp_path: Path) -> None:

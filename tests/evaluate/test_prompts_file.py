@@ -74,14 +74,42 @@ def test_answers_are_found_by_prompt_and_stand_side_by_side(tmp_path: Path) -> N
         ],
     )
     items = [PromptItem("a"), PromptItem([{"role": "user", "content": "b"}])]
-    assert read_answers(path, items, 2) == ["a1", "a2", "b1", "b2"]
-    with pytest.raises(FeedbackError, match="has 2 of 3 answers to the prompt 'a'"):
-        read_answers(path, items, 3)
+    dropped: Counter[str] = Counter()
+    taken = read_answers(path, items, 2, side="A", dropped=dropped)
+    assert (taken, dropped) == (["a1", "a2", "b1", "b2"], {})
+    words = r"has 2 of 3 answers to the prompt 'a' \(and too few to 1 more\)\. Add"
+    with pytest.raises(FeedbackError, match=words):
+        read_answers(path, items, 3, side="A", dropped=dropped)
+    with pytest.raises(FeedbackError, match=r"has 2 of 3 answers to the prompt 'a'\. Add"):
+        read_answers(path, items[:1], 3, side="A", dropped=dropped)
+
+
+def test_answers_that_are_not_taken_are_counted(tmp_path: Path) -> None:
+    said = [("a", "a1"), ("b", "b1"), ("a", "a2"), ("a", "a3"), ("c", "c1"), ("c", "c2")]
+    path = written(tmp_path, [{"prompt": p, "completion": c} for p, c in said])
+    dropped: Counter[str] = Counter()
+    items = [PromptItem("a"), PromptItem("b")]
+    assert read_answers(path, items, 1, side="B", dropped=dropped) == ["a1", "b1"]
+    assert dropped == {
+        "answer of B beyond --samples": 2,
+        "answer of B to a prompt that is not compared": 2,
+    }
 
 
 def test_a_target_stands_once_per_sample() -> None:
     items = [PromptItem("a", "t"), PromptItem("b", "u")]
     assert targets_of(Path("f"), items, 2) == ["t", "t", "u", "u"]
+    lacking = [PromptItem("a"), PromptItem("b", "u")]
+    with pytest.raises(FeedbackError, match=r"the prompt 'a' has no .target.\. Add it"):
+        targets_of(Path("f"), lacking, 1)
+    with pytest.raises(FeedbackError, match=r'has no "target", nor have 1 more\. Add it'):
+        targets_of(Path("f"), [*lacking, PromptItem("c")], 1)
+
+
+def test_messages_that_end_in_a_users_turn_are_a_prompt_without_target(tmp_path: Path) -> None:
+    turns = [{"role": "system", "content": "Be kind"}, {"role": "user", "content": "q"}]
+    items, _ = prompts_of(tmp_path, [{"messages": turns}])
+    assert items == [PromptItem(turns)]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +120,14 @@ def test_a_target_stands_once_per_sample() -> None:
         ({"prompt": [{"role": "user"}]}, "must be text or messages"),
         ({"prompt": "q", "target": 3}, "the target must be text or messages, but is 3"),
         ({"prompt": ""}, "holds no prompt"),
+        (
+            {"prompt": [{"role": "martian", "content": "q"}]},
+            r"file.jsonl:1: the prompt has the role 'martian'; allowed are system, developer, user",
+        ),
+        (
+            {"prompt": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]},
+            "file.jsonl:1: the prompt ends in the assistant's turn",
+        ),
     ],
 )
 def test_what_holds_no_prompt_is_refused(entry: dict[str, Any], words: str, tmp_path: Path) -> None:
@@ -102,4 +138,4 @@ def test_what_holds_no_prompt_is_refused(entry: dict[str, Any], words: str, tmp_
 def test_an_answer_without_completion_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, [{"prompt": "q", "answer": "a"}])
     with pytest.raises(FeedbackError, match='"completion" is missing; the keys found'):
-        read_answers(path, [PromptItem("q")], 1)
+        read_answers(path, [PromptItem("q")], 1, side="A", dropped=Counter())

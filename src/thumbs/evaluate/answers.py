@@ -16,13 +16,13 @@ from thumbs.data.templates import (
     load_template,
     render_messages,
 )
-from thumbs.errors import ConfigError
+from thumbs.errors import ConfigError, ModelError
 from thumbs.evaluate.chat_server import ChatServer
 from thumbs.evaluate.journal import Journal, content_key
 from thumbs.evaluate.paid_work import Outcome, do_paid
 from thumbs.evaluate.prompts_file import PromptItem
 from thumbs.feedback.record import Text
-from thumbs.models.generate import generate, stop_ids_of
+from thumbs.models.generate import context_of, generate, stop_ids_of
 from thumbs.models.load import LoadedModel
 from thumbs.progress import console
 
@@ -69,7 +69,8 @@ def local_answers(
             "stand; --chat makes them a user's messages",
             markup=False,
         )
-    prompts = [ids for item in items for ids in [_ids(item.prompt, tokenizer, template)]]
+    prompts = [_ids(item.prompt, tokenizer, template) for item in items]
+    _require_room(loaded, items, prompts, sampling.max_new_tokens)
     prompts = [ids for ids in prompts for _ in range(sampling.samples)]
     stops = stop_ids_of(loaded.model, tokenizer) | _turn_ends(tokenizer, template)
     model = [loaded.identity.sha256, loaded.identity.dtype, sorted(stops), sampling.settings()]
@@ -151,6 +152,30 @@ def _ids(prompt: Text, tokenizer: Any, template: ChatTemplate | None) -> list[in
         )
     text = render_messages(prompt, tokenizer, template, add_generation_prompt=True)
     return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def _require_room(
+    loaded: LoadedModel,
+    items: Sequence[PromptItem],
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+) -> None:
+    context = context_of(loaded.model)
+    if context is None:
+        return
+    too_long = [
+        (item.place, len(ids))
+        for item, ids in zip(items, prompts, strict=True)
+        if len(ids) + max_new_tokens > context
+    ]
+    if too_long:
+        place, length = too_long[0]
+        others = f", and {len(too_long) - 1:,} more are too long" if too_long[1:] else ""
+        raise ModelError(
+            f"{place}: the prompt has {length:,} tokens, which with {max_new_tokens:,} new ones "
+            f"exceed the context of {loaded.identity.name_or_path}, {context:,} tokens{others}. "
+            "Shorten it, leave it out, or lower --max-new-tokens."
+        )
 
 
 def _turn_ends(tokenizer: Any, template: ChatTemplate | None) -> set[int]:

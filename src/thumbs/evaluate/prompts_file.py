@@ -6,7 +6,7 @@ answers by prompt. What is left out is counted.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from thumbs.feedback.record import Text, is_blank, keys_found
 
 REPEATED = "repeated prompt"
 EMPTY = "empty prompt"
+BEYOND = "answer of {} beyond --samples"
+UNASKED = "answer of {} to a prompt that is not compared"
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 ALLOWED = (
     'allowed: "prompt" (text or messages) with "target" or "completion" if need be, "messages" '
     'that end in the target, "instruction" with "input", or "turns"'
@@ -25,10 +28,14 @@ ALLOWED = (
 
 @dataclass(frozen=True)
 class PromptItem:
-    """A prompt; target: the answer the file holds for it, None where it has none."""
+    """A prompt; target: the answer the file holds for it, None where it has none.
+
+    place: where it stands, as an error tells it.
+    """
 
     prompt: Text
     target: str | None = None
+    place: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
@@ -46,7 +53,8 @@ def read_prompts(
         limit: take no more than the first so many.
 
     Raises:
-        FeedbackError: the file cannot be read, an entry has no prompt, or there is none at all.
+        FeedbackError: the file cannot be read, an entry has no prompt or one that no model could
+            answer, or there is none at all.
     """
     items: dict[str, PromptItem] = {}
     for place, entry in read_entries(path):
@@ -56,7 +64,8 @@ def read_prompts(
             continue
         if chat and isinstance(prompt, str):
             prompt = [{"role": "user", "content": prompt}]
-        item = PromptItem(prompt, target)
+        _require_roles(prompt, place)
+        item = PromptItem(prompt, target, place)
         if item.name in items:
             dropped[REPEATED] += 1
             if items[item.name].target is None:  # a rated answer that was no target came first
@@ -68,8 +77,18 @@ def read_prompts(
     return list(items.values())[:limit]
 
 
-def read_answers(path: Path, items: Sequence[PromptItem], samples: int) -> list[str]:
+def read_answers(
+    path: Path,
+    items: Sequence[PromptItem],
+    samples: int,
+    *,
+    side: str,
+    dropped: Counter[str],
+) -> list[str]:
     """The ready answers to `samples` times each prompt, those to one prompt side by side.
+
+    Args:
+        side: whose they are, A or B. dropped: counts those that are not taken.
 
     Raises:
         FeedbackError: an entry without prompt or completion, or a prompt without enough answers.
@@ -87,10 +106,16 @@ def read_answers(path: Path, items: Sequence[PromptItem], samples: int) -> list[
     lacking = [item for item in items if len(found.get(item.name, ())) < samples]
     if lacking:
         have = len(found.get(lacking[0].name, ()))
+        others = f" (and too few to {len(lacking) - 1:,} more)" if lacking[1:] else ""
         raise FeedbackError(
-            f"{path}: has {have} of {samples} answers to the prompt {lacking[0].name!r:.100} (and "
-            f"too few to {len(lacking) - 1} more). Add them, or shorten the prompts file."
+            f"{path}: has {have} of {samples} answers to the prompt {lacking[0].name!r:.100}"
+            f"{others}. Add them, or shorten the prompts file."
         )
+    asked = {item.name for item in items}
+    for name, answers in found.items():
+        reason, num_taken = (BEYOND, samples) if name in asked else (UNASKED, 0)
+        if len(answers) > num_taken:
+            dropped[reason.format(side)] += len(answers) - num_taken
     return [found[item.name][number] for item in items for number in range(samples)]
 
 
@@ -102,9 +127,10 @@ def targets_of(path: Path, items: Sequence[PromptItem], samples: int) -> list[st
     """
     lacking = [item for item in items if item.target is None]
     if lacking:
+        others = f", nor have {len(lacking) - 1:,} more" if lacking[1:] else ""
         raise FeedbackError(
-            f'{path}: the prompt {lacking[0].name!r:.100} has no "target" (and {len(lacking) - 1} '
-            "more have none). Add it to every line to compare with the target."
+            f'{path}: the prompt {lacking[0].name!r:.100} has no "target"{others}. Add it to every '
+            "line to compare with the target."
         )
     return [item.target or "" for item in items for _ in range(samples)]
 
@@ -116,8 +142,10 @@ def _prompt_of(entry: Mapping[str, Any], place: str) -> tuple[Text, str | None]:
         if target is None and entry.get("label") is not False:  # no rated-down answer is a target
             target = entry.get("completion")
     elif isinstance(entry.get("messages"), list) and len(entry["messages"]) > 1:
-        *prompt, last = entry["messages"]
-        target = [last] if target is None else target
+        prompt = entry["messages"]
+        if _is_message(prompt[-1]) and prompt[-1]["role"] == "assistant":
+            *prompt, last = prompt
+            target = [last] if target is None else target
     elif "instruction" in entry:
         prompt = "\n\n".join(str(entry[k]) for k in ("instruction", "input") if entry.get(k))
     elif isinstance(entry.get("turns"), list) and entry["turns"]:
@@ -126,6 +154,21 @@ def _prompt_of(entry: Mapping[str, Any], place: str) -> tuple[Text, str | None]:
         raise FeedbackError(f"{place}: no prompt; the keys found: {keys_found(entry)}; {ALLOWED}.")
     checked = None if target is None else _answer_of(target, f"{place}: the target")
     return _checked(prompt, place), checked
+
+
+def _require_roles(prompt: Text, place: str) -> None:
+    if isinstance(prompt, str):
+        return
+    unknown = [turn["role"] for turn in prompt if turn["role"] not in ROLES]
+    if unknown:
+        raise FeedbackError(
+            f"{place}: the prompt has the role {shown(unknown[0])}; allowed are {', '.join(ROLES)}."
+        )
+    if prompt[-1]["role"] == "assistant":
+        raise FeedbackError(
+            f"{place}: the prompt ends in the assistant's turn, which leaves nothing to answer. "
+            "End it in a user's."
+        )
 
 
 def _checked(prompt: object, place: str) -> Text:

@@ -158,8 +158,14 @@ def stop_ids_of(model: Any, tokenizer: Any) -> set[int]:
     return {i for i in (tokenizer.eos_token_id, *of_model) if i is not None}
 
 
+def context_of(model: Any) -> int | None:
+    """The most tokens of a prompt and its answer; None: the model sets no limit."""
+    found: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return found
+
+
 def _check(model: Any, prompts: list[list[int]], max_new_tokens: int) -> None:
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    context = context_of(model)
     for i, ids in enumerate(prompts):
         if not ids:
             raise ModelError(f"prompt {i} is empty; a model needs at least one token to continue.")
