@@ -70,7 +70,9 @@ def _beta(records: Records) -> str:
         told.append(f"{words}: {', '.join(leads)}")
     return (
         f"the default is {default:g}. At one learning rate, ahead of it by so many points on "
-        f"{'; on '.join(told)}.\n\n  {plot('x11_beta', 'accuracy by beta')}\n"
+        f"{'; on '.join(told)}. The default stays the paper's, which is of models of 7B and more; "
+        "where one of these leads is above 0, it is worth a try on data of one's own."
+        f"\n\n  {plot('x11_beta', 'accuracy by beta')}\n"
     )
 
 

@@ -62,12 +62,12 @@ def _all_methods(figure: Figure, record: Record) -> None:
 
 
 def _regimes(figure: Figure, record: Record) -> None:
-    """One panel for each condition."""
+    """A panel for each regime."""
     conditions = list({str(o["condition"]): o["condition"] for o in record["outcomes"]}.values())
     every = figure.subplots(1, len(conditions), squeeze=False)[0]
     for axes, condition in zip(every, conditions, strict=True):
         own = chosen(record["outcomes"], condition=condition)
-        _bars_in(axes, own, ", ".join(f"{k} {v}" for k, v in condition.items()) or "on-policy")
+        _bars_in(axes, own, "off-policy, a new form" if "form" in condition else "on-policy")
 
 
 def _sizes(figure: Figure, record: Record) -> None:
