@@ -12,7 +12,7 @@ from thumbs.feedback.file import write_feedback
 from thumbs.feedback.record import Feedback, with_defaults
 from thumbs.models.tiny import save_tiny
 from thumbs.runs.rundir import read_json, read_metrics
-from thumbs.train.guard import WINDOW, Guard
+from thumbs.train.guard import FAR, WINDOW, Guard
 
 TOO_HIGH, FITTING = 0.1, 0.001
 SAID = "the rewards of both labels fall together"
@@ -37,7 +37,7 @@ def line(start: float, slope: float, num: int = 2 * WINDOW) -> list[float]:
         (line(0, -0.1), line(0, 0.1), False),
         (line(9, -0.1), line(0, -0.1), False),  # the desirable ones are still above the reference
         (line(-1, 0), line(-1, 0), False),  # low, and not falling
-        (line(0, -0.1, 2 * WINDOW - 1), line(0, -0.1, 2 * WINDOW - 1), False),  # too few steps
+        (line(0, -0.01, 2 * WINDOW - 1), line(0, -0.01, 2 * WINDOW - 1), False),  # too few steps
         (
             [-1 + (-1) ** step - 0.001 * step for step in range(2 * WINDOW)],  # within the spread
             line(0, -0.1),
@@ -51,11 +51,32 @@ def test_it_trips_where_both_are_negative_and_fall(
     assert after(list(zip(desirable, undesirable, strict=True))).trips is trips
 
 
+@pytest.mark.parametrize(
+    ("desirable", "undesirable", "trips"),
+    [
+        (line(-60, 0, WINDOW), line(-60, 0, WINDOW), True),  # fell before it was looked at
+        (line(-60, 0, WINDOW), line(-50, 0, WINDOW), True),
+        (line(-60, 0, WINDOW), line(-70, 0, WINDOW), False),  # the desirable one is ahead
+        (line(-60, 0, WINDOW), line(-0.9, 0, WINDOW), False),  # one label stays where it was
+        (line(-60, 0, WINDOW - 1), line(-60, 0, WINDOW - 1), False),  # too few steps
+        (  # ahead by 0.5 with a spread of 2: a standard error of 0.46
+            [-5 + 2 * (-1) ** step for step in range(WINDOW)],
+            line(-5.5, 0, WINDOW),
+            True,
+        ),
+    ],
+)
+def test_it_trips_where_both_have_fallen_far_and_nothing_is_told_apart(
+    desirable: list[float], undesirable: list[float], trips: bool
+) -> None:
+    assert after(list(zip(desirable, undesirable, strict=True))).trips is trips
+
+
 def test_a_batch_of_one_label_does_not_count_and_old_steps_are_forgotten() -> None:
     falling: list[tuple[float | None, float | None]] = [(r, r) for r in line(0, -0.1)]
     mixed = [step for pair in falling for step in (pair, (None, 5.0), (5.0, None))]
     assert after(mixed) == after(falling)
-    flat: list[tuple[float | None, float | None]] = [(-4.0, -4.0)] * (2 * WINDOW)
+    flat: list[tuple[float | None, float | None]] = [(-0.5, -0.5)] * (2 * WINDOW)
     assert not after([*falling, *flat]).trips
 
 
@@ -86,11 +107,10 @@ def test_a_learning_rate_that_is_too_high_is_told_once_with_the_remedy(
     assert said.count(SAID) == 1
     assert "train.learning_rate a third of it" in said
     trips = read_json(tmp_path / "run" / "summary.json")["guard_trips"]
-    assert trips[0] == 2 * WINDOW
+    assert trips[0] == WINDOW  # it fell at once
     rows = list(read_metrics(tmp_path / "run" / "metrics.jsonl"))
-    late = rows[WINDOW : 2 * WINDOW]
     for reward in ("reward_desirable", "reward_undesirable"):
-        assert sum(row[reward] for row in late) < 0
+        assert sum(row[reward] for row in rows[:WINDOW]) < WINDOW * FAR
 
 
 @pytest.mark.parametrize(("rate", "guard"), [(FITTING, "warn"), (TOO_HIGH, "ignore")])
@@ -106,9 +126,11 @@ def test_a_run_the_guard_stopped_goes_on_to_the_bytes_of_one_it_only_warned(
     folder: Path, tmp_path: Path
 ) -> None:
     whole = train(folder, tmp_path / "warned", TOO_HIGH)
-    with pytest.raises(Interrupted, match=f"stopped after step {2 * WINDOW} of 50: {SAID}"):
+    with pytest.raises(Interrupted, match=f"stopped after step {WINDOW} of 50: {SAID}"):
         train(folder, tmp_path / "stopped", TOO_HIGH, "train.guard=stop")
     assert [path.name for path in (tmp_path / "stopped" / "checkpoints").iterdir()][-1:]
+    with pytest.raises(Interrupted, match=f"stopped after step {2 * WINDOW} of 50"):
+        pipeline.resume_training(tmp_path / "stopped", page=False)
     resumed = pipeline.resume_training(tmp_path / "stopped", page=False)
     assert resumed["steps"] == whole["steps"] == 50
     files = [tmp_path / name / "model" / "model.safetensors" for name in ("warned", "stopped")]
