@@ -17,6 +17,7 @@ import numpy as np
 
 from thumbs.config import Config
 from thumbs.core.losses import load_loss
+from thumbs.core.own_loss import require_own_loss
 from thumbs.data.plan import (
     Batch,
     PlanColumns,
@@ -368,7 +369,9 @@ def print_data(described: dict[str, Any]) -> None:
 def _load_own_loss(name: str) -> None:
     sys.path.insert(0, str(Path.cwd()))  # a user's module:function lies beside their work
     try:
-        load_loss(name)
+        function = load_loss(name)
+        if ":" in name:
+            require_own_loss(name, function)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     except Exception as error:  # noqa: BLE001, the user's own module may raise anything

@@ -77,7 +77,7 @@ class LossInputs:
 
 
 class LossFunction(Protocol):
-    """A loss of `LOSSES`, or a user's own; its own constants are keywords with defaults."""
+    """A loss of `LOSSES`, whose own constants are keywords with defaults; or a user's own."""
 
     def __call__(
         self,
