@@ -36,11 +36,12 @@ def tuning_trials(
     settings: Sequence[str],
     start: str = "embedded",
     seeds: Sequence[int] = TUNING_SEEDS,
+    rates: Sequence[float] = RATES,
 ) -> list[Trial]:
     """A trial for each rate and tuning seed on the validation split."""
     return [
         Trial(method, condition, tuple(settings), seed, rate, start, validation=True)
-        for rate in RATES
+        for rate in rates
         for seed in seeds
     ]
 
@@ -54,6 +55,7 @@ def tuned_trials(
     tuned_on: Condition | None = None,
     start: str = "embedded",
     tuning_seeds: Sequence[int] = TUNING_SEEDS,
+    rates: Sequence[float] = RATES,
     finished_only: bool = False,
 ) -> tuple[list[Trial], list[Outcome]]:
     """The trials of `seeds` at the method's best rate, and the outcomes that chose it.
@@ -62,7 +64,7 @@ def tuned_trials(
     finished_only: computes nothing; without all tuning trials there are no others.
     """
     own = tuple(METHODS[method] if settings is None else settings)
-    tuning = tuning_trials(method, tuned_on or condition, own, start, tuning_seeds)
+    tuning = tuning_trials(method, tuned_on or condition, own, start, tuning_seeds, rates)
     if finished_only and not all(finished(trial) for trial in tuning):
         return [], []
     chosen_by = outcomes(tuning, f"tuning {method}")

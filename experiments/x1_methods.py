@@ -55,6 +55,11 @@ def claim(records: Records) -> Claim:
     found = record["outcomes"]
     ahead = lead(found, {"method": "KTO"}, {"method": "DPO"})
     names = list(dict.fromkeys(o["method"] for o in found))
+    better = [
+        name
+        for name in names
+        if name != "KTO" and lead(found, {"method": name}, {"method": "KTO"})[1] > 0
+    ]
     lines = [
         "Clean votes, each method at its tuned rate.",
         "",
@@ -62,9 +67,14 @@ def claim(records: Records) -> Claim:
         "",
         f"KTO - DPO: {points(ahead)}.{_against(found, 'SFT on positives')}",
         "",
+        f"Ahead of KTO by their interval: {', '.join(better) or 'none'}.",
+        "",
         plot("x1_methods", "accuracy by method"),
     ]
-    return Claim(title, published, "\n".join(lines), verdict(ahead))
+    told = verdict(ahead)
+    if better:
+        told += f" of DPO; behind {', '.join(better)}"
+    return Claim(title, published, "\n".join(lines), told)
 
 
 def _against(found: Sequence[Any], rival: str) -> str:

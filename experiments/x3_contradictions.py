@@ -305,7 +305,12 @@ def claim(records: Records) -> Claim:
         "",
         plot("x3_contradictions", "log-odds of the majority's answer"),
     ]
-    return Claim(title, published, "\n".join(lines), HOLDS if agreed else FAILS)
+    unfinished = sum(len(line["measured"]) - line["converged"] for line in record["table"])
+    told = HOLDS if agreed else FAILS
+    if unfinished:
+        told += f" ({unfinished} of {sum(len(line['measured']) for line in record['table'])} runs "
+        told += "not converged)"
+    return Claim(title, published, "\n".join(lines), told)
 
 
 if __name__ == "__main__":

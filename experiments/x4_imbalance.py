@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from experiments.claims import NOT_RUN, Claim, Records, not_run, verdict
-from experiments.conditions import ANSWERS, BLOCK, Condition
+from experiments.conditions import ANSWERS, BLOCK, FAST, Condition
 from experiments.harness import Outcome, Trial, outcomes
-from experiments.methods import METHODS, SEEDS, TEN_SEEDS, tuned_trials
+from experiments.methods import METHODS, RATES, SEEDS, TEN_SEEDS, tuned_trials
 from experiments.published import DPO_7B, TENTH, compare
 from experiments.recording import chosen, lead, parser, record
 from experiments.tables import method_table, plot, points
@@ -25,6 +25,7 @@ ROWS = ANSWERS * BLOCK
 MAIN = ("1:10", "10:1")
 RATIOS = (*MAIN, "1:50", "50:1", "1:3", "3:1")
 FOUR_TIMES = 4.0
+LOW_RATES = RATES if FAST else (3e-5, *RATES)  # rare rows of high weight want lower ones
 
 
 def main() -> None:
@@ -52,6 +53,7 @@ def main() -> None:
                 condition(main_of(ratio)),
                 seeds,
                 settings=main_settings,
+                rates=LOW_RATES,
                 finished_only=options.finished_only,
             )
             trials += [
