@@ -166,15 +166,17 @@ def _settings(records: Records) -> str:
     lines += [row("results", "command", "seeds", "date", "machine", "versions")]
     lines.append(row(*["---"] * 6))
     for name, record in records.items():
-        if record is None or "outcomes" not in record:
+        if record is None:
             continue
         machine, versions = record["machine"], record["versions"]
+        if isinstance(versions["thumbs"], dict):  # a benchmark's record: by the program's name
+            versions = versions["thumbs"]
         lines.append(
             row(
                 f"[{name}.json](../experiments/results/{name}.json)",
                 f"`{record['command']}`",
                 " ".join(map(str, record["seeds"])),
-                record["date"],
+                record.get("date", "-"),
                 f"{machine['cpu']}, {machine['cores']} cores, one thread",
                 ", ".join(f"{package} {text}" for package, text in versions.items()),
             )

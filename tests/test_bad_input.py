@@ -209,6 +209,21 @@ SETTINGS = [
     Case(sets("loss.z0.group_rows=4", "loss.name=apo_zero"), ["apo_zero estimates no z0"]),
     Case(sets("data.max_tokens=9", "data.min_completion_tokens=9"), ["raise data.max_tokens"]),
     Case(sets("loss.desirable_weight=0", "loss.undesirable_weight=0"), ["both 0.0"]),
+    Case(sets("loss.name=dpo", "loss.desirable_weight=2"), ["compares pairs", "no effect"]),
+    Case(
+        sets("loss.name=sft", "loss.undesirable_weight=2"), ["learns from desirable", "no effect"]
+    ),
+    Case(sets("loss.name=npo", "loss.desirable_weight=0"), ["from undesirable", "no effect"]),
+    Case(sets("loss.name=sft", "loss.desirable_weight=0"), ["learns from desirable", "nothing"]),
+    Case(sets("loss.name=npo", "loss.undesirable_weight=0"), ["from undesirable", "nothing"]),
+    Case(sets("data.pairs=one"), ["loss.name=kto compares no pairs"]),
+    Case(sets("loss.name=bco", "loss.z0.estimator=adaptive"), ["bco estimates no z0"]),
+    Case(sets("loss.name=humanline", "loss.clip_low=1"), ["stands at 0.0", "below 0.0"]),
+    Case(
+        sets("loss.name=ppo_offline", "loss.clip_high=0.5"),
+        ["stands at 1.0", "all would be clipped"],
+    ),
+    Case(sets("loss.name=ppo_offline", "loss.clip_low=4"), ["give a low below the high"]),
 ]
 
 

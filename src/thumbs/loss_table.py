@@ -12,7 +12,7 @@ class LossNeeds:
     """What a loss needs of the data and of the step, and the constants that are its own.
 
     both_labels: the data must hold desirable and undesirable rows.
-    reference: reference log-probs of every row are needed, if only for the logged rewards.
+    rewards_only: the reference is for the logged rewards; the loss itself does without.
     mismatched: z0 is estimated, so (x, y') rows are planned and scored.
     desirable, undesirable: without rows of that label there is nothing to learn.
     pairs: rows are compared with answers of the other label to the same prompt.
@@ -30,8 +30,8 @@ class LossNeeds:
     summary: str
     source: str
     both_labels: bool
-    reference: bool
     mismatched: bool
+    rewards_only: bool = False
     desirable: bool = False
     undesirable: bool = False
     pairs: bool = False
@@ -51,7 +51,8 @@ class LossNeeds:
             "desirable rows": self.desirable,
             "undesirable rows": self.undesirable,
             "pairs": self.pairs,
-            "reference": self.reference,
+            "reference": not self.rewards_only,
+            "reference, for the rewards only": self.rewards_only,
             "reference sync": self.sync_every is not None,
             "mismatched rows": self.mismatched,
             "tokens": self.per_token,
@@ -72,43 +73,38 @@ LOSS_TABLE: dict[str, LossNeeds] = {
         summary="sigmoid value of the log-ratio against the reference point z0",
         source="arXiv 2402.01306v4, section 4",
         both_labels=False,
-        reference=True,
         mismatched=True,
     ),
     "apo_zero": LossNeeds(
         summary="kto with the reference point at zero",
         source="arXiv 2408.06266v1, unpaired form",
         both_labels=False,
-        reference=True,
         mismatched=False,
     ),
     "kto_concave": LossNeeds(
         summary="kto with log sigmoid as its value: not bounded",
         source="arXiv 2402.01306v4, ablation",
         both_labels=False,
-        reference=True,
         mismatched=True,
     ),
     "kto_identity": LossNeeds(
         summary="kto with the log-ratio itself as its value: neutral to risk",
         source="arXiv 2402.01306v4, ablation",
         both_labels=False,
-        reference=True,
         mismatched=True,
     ),
     "kto_noref": LossNeeds(
         summary="kto of log pi, as if the reference gave every answer alike",
         source="arXiv 2402.01306v4, ablation",
         both_labels=False,
-        reference=True,
         mismatched=True,
+        rewards_only=True,
         uses_z0_of="policy",
     ),
     "humanline": LossNeeds(
         summary="kto of clipped token log-ratios; the reference follows the policy",
         source="arXiv 2509.24207",
         both_labels=False,
-        reference=True,
         mismatched=True,
         per_token=True,
         sync_every=12,
@@ -118,7 +114,6 @@ LOSS_TABLE: dict[str, LossNeeds] = {
         summary="cross-entropy of the label under the reward, shifted to the middle of both labels",
         source="arXiv 2404.04656",
         both_labels=True,
-        reference=True,
         mismatched=False,
         shift=True,
     ),
@@ -126,14 +121,12 @@ LOSS_TABLE: dict[str, LossNeeds] = {
         summary="cross-entropy of the label under the reward",
         source="arXiv 2312.02554",
         both_labels=False,
-        reference=True,
         mismatched=False,
     ),
     "npo": LossNeeds(
         summary="likelihood of undesirable answers down; desirable ones are not used",
         source="arXiv 2404.05868",
         both_labels=False,
-        reference=True,
         mismatched=False,
         undesirable=True,
     ),
@@ -141,30 +134,28 @@ LOSS_TABLE: dict[str, LossNeeds] = {
         summary="likelihood of desirable answers; undesirable ones are not used",
         source="the baseline of every table",
         both_labels=False,
-        reference=True,
         mismatched=False,
+        rewards_only=True,
         desirable=True,
     ),
     "csft": LossNeeds(
         summary="likelihood of every answer after a prompt that tells its label",
         source="arXiv 2302.08582",
         both_labels=True,
-        reference=True,
         mismatched=False,
+        rewards_only=True,
         control=True,
     ),
     "topr": LossNeeds(
         summary="likelihood up for desirable answers, tapered down for undesirable ones",
         source="arXiv 2503.14286",
         both_labels=False,
-        reference=True,
         mismatched=False,
     ),
     "ppo_offline": LossNeeds(
         summary="PPO's clipped step on the answers there are; reward +1 or -1",
         source="arXiv 2402.01306v4, appendix",
         both_labels=True,
-        reference=True,
         mismatched=False,
         per_token=True,
         value_head=True,
@@ -174,7 +165,6 @@ LOSS_TABLE: dict[str, LossNeeds] = {
         summary="-log sigmoid of the difference of both answers' rewards",
         source="arXiv 2305.18290v2",
         both_labels=True,
-        reference=True,
         mismatched=False,
         pairs=True,
     ),
@@ -182,7 +172,6 @@ LOSS_TABLE: dict[str, LossNeeds] = {
         summary="dpo that takes a share of the labels to be wrong",
         source="Mitchell 2023, a note on DPO with noisy preferences",
         both_labels=True,
-        reference=True,
         mismatched=False,
         pairs=True,
         options={"label_smoothing": 0.1},
@@ -191,7 +180,6 @@ LOSS_TABLE: dict[str, LossNeeds] = {
         summary="squared distance of the difference from 1 / (2 beta)",
         source="arXiv 2310.12036",
         both_labels=True,
-        reference=True,
         mismatched=False,
         pairs=True,
     ),
@@ -199,8 +187,8 @@ LOSS_TABLE: dict[str, LossNeeds] = {
         summary="hinge on the difference of log-likelihoods, plus likelihood",
         source="arXiv 2305.10425",
         both_labels=True,
-        reference=True,
         mismatched=False,
+        rewards_only=True,
         pairs=True,
         options={"margin": 1.0, "nll_weight": 0.1},
     ),
@@ -208,8 +196,8 @@ LOSS_TABLE: dict[str, LossNeeds] = {
         summary="dpo of log-likelihoods per token, with a margin",
         source="arXiv 2405.14734",
         both_labels=True,
-        reference=True,
         mismatched=False,
+        rewards_only=True,
         pairs=True,
         per_token=True,
         beta=2.0,
@@ -219,8 +207,8 @@ LOSS_TABLE: dict[str, LossNeeds] = {
         summary="likelihood, plus the log odds ratio of both answers",
         source="arXiv 2403.07691",
         both_labels=True,
-        reference=True,
         mismatched=False,
+        rewards_only=True,
         pairs=True,
         per_token=True,
     ),
@@ -231,7 +219,6 @@ PLUGGED_IN = LossNeeds(
     summary="your own function",
     source="loss.name: package.module:function",
     both_labels=False,
-    reference=True,
     mismatched=True,
 )
 

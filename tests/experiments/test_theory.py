@@ -204,7 +204,7 @@ def test_the_check_of_membership_finds_a_fault(
         losses = torch.where(inputs.desirable, 1 - value, value)
         return LossTerms(losses, beta * r.detach())
 
-    needs = LossNeeds("", "", both_labels=False, reference=True, mismatched=True)
+    needs = LossNeeds("", "", both_labels=False, mismatched=True)
     monkeypatch.setitem(LOSSES, "faulty", faulty)
     monkeypatch.setitem(LOSS_TABLE, "faulty", needs)
     found = failures("faulty")
