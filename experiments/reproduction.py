@@ -169,13 +169,14 @@ def _settings(records: Records) -> str:
         if record is None:
             continue
         machine, versions = record["machine"], record["versions"]
-        if isinstance(versions["thumbs"], dict):  # a benchmark's record: by the program's name
-            versions = versions["thumbs"]
+        seeds = record["seeds"]
+        if isinstance(versions["thumbs"], dict):  # a benchmark's record, as in benchmarks/results
+            versions, seeds = versions["thumbs"], [found["seed"] for found in seeds]
         lines.append(
             row(
                 f"[{name}.json](../experiments/results/{name}.json)",
                 f"`{record['command']}`",
-                " ".join(map(str, record["seeds"])),
+                " ".join(map(str, seeds)),
                 record.get("date", "-"),
                 f"{machine['cpu']}, {machine['cores']} cores, one thread",
                 ", ".join(f"{package} {text}" for package, text in versions.items()),

@@ -11,26 +11,67 @@ In: a name, a seed. Out: a folder for `from_pretrained`.
 import os
 import random
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from experiments.conditions import ANSWERS, BLOCK, FAST
+from experiments.muon import Muon
 from thumbs import pipeline
 from thumbs.config import load_config
 from thumbs.demo.careless import careless_solution
 from thumbs.demo.embedded import model_folder
-from thumbs.demo.pretrain import CARELESS_SHARE, STEPS, Shape, make_tokenizer, pretrain
+from thumbs.demo.pretrain import (
+    ADAMW_LEARNING_RATE,
+    CARELESS_SHARE,
+    MUON_LEARNING_RATE,
+    STEPS,
+    WEIGHT_DECAY,
+    Optimizers,
+    Shape,
+    adamw,
+    make_tokenizer,
+    matrices_and_rest,
+    pretrain,
+)
 from thumbs.demo.task import Problem, distinct_problems, prompt_messages
 from thumbs.feedback.file import write_feedback
 from thumbs.feedback.record import Feedback
 from thumbs.files import folder_written_aside
 
+
+@dataclass(frozen=True)
+class Pretraining:
+    """A size, and how it learns the task."""
+
+    shape: Shape
+    steps: int
+    optimizers_of: Callable[[Any], Optimizers]
+
+
+def _muon(model: Any) -> Optimizers:
+    """The demo's optimizers, with a Muon that is fast without bfloat16 units too."""
+    matrices, rest = matrices_and_rest(model)
+    muon = Muon(matrices, lr=MUON_LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    return [(muon, MUON_LEARNING_RATE), adamw(rest, ADAMW_LEARNING_RATE)]
+
+
+def _adamw(model: Any) -> Optimizers:
+    """For large layers: Muon's share of a step grows with their width, and gains nothing there."""
+    width = model.config.hidden_size
+    return [adamw(model.parameters(), LARGE_LEARNING_RATE * (LARGE / width) ** 0.5)]
+
+
+# Of a model with layers of LARGE; found by trial. A wider one takes less.
+LARGE, LARGE_LEARNING_RATE = 256, 1e-3
 SIZES = {
-    "0.3M": Shape(hidden=64, intermediate=192, layers=4, heads=4),
-    "1M": Shape(),
-    "4M": Shape(hidden=256, intermediate=768, layers=5, heads=8),
-    "16M": Shape(hidden=512, intermediate=1536, layers=5, heads=8),
+    "0.3M": Pretraining(Shape(hidden=64, intermediate=192), STEPS, _muon),
+    "1M": Pretraining(Shape(), STEPS, _muon),
+    "4M": Pretraining(Shape(hidden=256, intermediate=768, layers=5, heads=8), 1200, _adamw),
+    "16M": Pretraining(Shape(hidden=512, intermediate=1536, layers=5, heads=8), 1000, _adamw),
 }
 ROWS = ANSWERS * BLOCK  # of the two trainings that make the starts of X8
 RUNNING = 3  # problems in a row, the first one as the prompt
@@ -113,10 +154,16 @@ def _tune(folder: Path, model: str, records: list[Feedback], rate: float, seed: 
     shutil.rmtree(scratch)
 
 
-def _pretrain(folder: Path, shape: Shape, seed: int) -> None:
+def _pretrain(folder: Path, size: Pretraining, seed: int) -> None:
     torch.set_num_threads(1)
     tokenizer = make_tokenizer(seed)
-    model = pretrain(tokenizer, steps=20 if FAST else STEPS, seed=seed, shape=shape)
+    model = pretrain(
+        tokenizer,
+        steps=20 if FAST else size.steps,
+        seed=seed,
+        shape=size.shape,
+        optimizers_of=size.optimizers_of,
+    )
     with folder_written_aside(folder) as aside:
         model.save_pretrained(aside)
         tokenizer.save_pretrained(aside)

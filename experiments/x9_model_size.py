@@ -3,15 +3,16 @@
     python -m experiments.x9_model_size
     python -m experiments.x9_model_size --sizes 0.3M 1M
 
-The demo's pretraining at 0.3M, 1M, 4M and 16M parameters, three seeds each, then KTO, DPO and SFT
-on positives with clean votes on the model's own answers, tuned at each size, on one seed: each
-seed is a pretraining. Takes hours.
+Models of 0.3M, 1M, 4M and 16M parameters learn the demo's task from scratch, three seeds each (how:
+starts.py); then KTO, DPO and SFT on positives with clean votes on the model's own answers. Rates
+are tuned at each size with the first seed's model and votes, on the validation problems: each
+further seed would be a pretraining. Takes hours.
 """
 
 from experiments.claims import FAILS, HOLDS, UNTOLD, Claim, Records, not_run
 from experiments.conditions import FAST, Condition
 from experiments.harness import Outcome, Trial, outcomes
-from experiments.methods import METHODS, SEEDS, TUNING_SEEDS, tuned_trials
+from experiments.methods import METHODS, SEEDS, tuned_trials
 from experiments.published import DPO_7B, DPO_30B, KTO_7B, KTO_30B, compare
 from experiments.recording import lead, parser, record
 from experiments.starts import SIZES
@@ -38,7 +39,7 @@ def main() -> None:
                 Condition(),
                 seeds,
                 start=start,
-                tuning_seeds=TUNING_SEEDS[:1],
+                tuning_seeds=seeds[:1],
                 finished_only=options.finished_only,
             )
             trials += [

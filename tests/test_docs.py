@@ -74,6 +74,7 @@ NEEDED_BESIDE = {
     "model.quantization=nf4": ["model.lora={}"],
     "model.dtype=bfloat16": ["train.optimizer=adamw_kahan"],
     "loss.margin=2": ["loss.name=simpo"],
+    "data.pairs=one": ["loss.name=dpo"],
     "train.early_stopping=3": ["train.eval_every=50"],
     "train.keep_best=true": ["train.eval_every=50"],
 }

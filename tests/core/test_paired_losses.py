@@ -80,12 +80,21 @@ def test_orpo_matches_hand_computation() -> None:
 
 
 @pytest.mark.parametrize("name", PAIRED)
-def test_a_prompt_weighs_the_same_however_many_answers_it_has(name: str) -> None:
-    # All pairs alike: two desirable and one undesirable answer are two pairs of weight 1/2.
+def test_the_mean_over_rows_is_that_over_pairs_however_many_answers(name: str) -> None:
+    # All pairs alike: two desirable and one undesirable answer are two pairs.
     one, _ = loss_and_slopes(name, rows_of([LN3, 0.0], [True, False], [5, 5]))
     more, _ = loss_and_slopes(name, rows_of([LN3, 0.0, LN3], [True, False, True], [5, 5, 5]))
-    assert more == pytest.approx([one[0] / 2, one[0], one[0] / 2], abs=1e-12)
-    assert sum(more) == pytest.approx(sum(one), abs=1e-12)
+    assert more == pytest.approx([one[0]] * 3, abs=1e-12)
+
+
+def test_a_row_has_the_mean_loss_of_its_pairs() -> None:
+    # Margins ln 3 and 0 of two desirable answers over one undesirable: ln 4/3 and ln 2.
+    found, slopes = loss_and_slopes("dpo", rows_of([LN3, 0.0, 0.0], [True, False, True], [5, 5, 5]))
+    first, last = math.log(4 / 3), math.log(2)
+    assert found == pytest.approx([first, (first + last) / 2, last], abs=1e-12)
+    # Each pair stands once in its desirable row and by half in the undesirable one.
+    expected = [1.5 * -1 / 4, 1.5 * (1 / 4 + 1 / 2), 1.5 * -1 / 2]
+    assert slopes.tolist() == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", PAIRED)

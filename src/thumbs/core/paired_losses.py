@@ -1,10 +1,10 @@
 """Losses of pairs: a desirable and an undesirable answer to one prompt.
 
 In: the rows of a micro-batch, which holds whole prompts, and which rows share a prompt. Out: one
-loss per row. The pairs of a prompt are all (desirable, undesirable) of its rows, each with the
-weight 1 / their number; both rows of a pair get its weighted loss. So with one answer of each label
-to every prompt the mean over rows is the mean over pairs, and a prompt weighs the same however many
-answers it has. Rows without an answer of the other label are 0. The weights of the labels have no
+loss per row: the mean over its pairs, which are those with every answer of the other label to its
+prompt. So the sum over a prompt's rows is its number of rows times the mean over all its pairs, and
+the mean over rows begins at log 2 (dpo) however many answers there are. Rows without an answer of
+the other label are 0. The weights of the labels have no
 effect: every pair has one of each.
 
 Shapes: B rows, T completion tokens.
@@ -152,7 +152,7 @@ def _per_row(inputs: LossInputs, pair_losses: Tensor) -> Tensor:
     up = inputs.desirable
     same = inputs.prompt[:, None] == inputs.prompt  # (B, B)
     paired = same & up[:, None] & ~up
-    num_up = (same & up).sum(dim=1)
-    num_pairs = num_up * (same.sum(dim=1) - num_up)  # (B,), of each row's prompt
-    weighted = torch.where(paired, pair_losses / num_pairs.clamp(min=1), 0.0)
-    return weighted.sum(dim=1) + weighted.sum(dim=0)
+    kept = torch.where(paired, pair_losses, 0.0)
+    of_desirable = kept.sum(dim=1) / paired.sum(dim=1).clamp(min=1)  # (B,)
+    of_undesirable = kept.sum(dim=0) / paired.sum(dim=0).clamp(min=1)  # (B,)
+    return of_desirable + of_undesirable

@@ -13,7 +13,7 @@ then one vote in ten is flipped. One torch thread, so that a machine gives the s
 
 import argparse
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -47,6 +47,7 @@ MAX_NEW_TOKENS = 40  # the longest right answer has 27
 BATCH_SIZE = 32
 MUON_LEARNING_RATE = 0.02
 ADAMW_LEARNING_RATE = 3e-3
+WEIGHT_DECAY = 0.01
 WARMUP_STEPS = 100
 STEPS = 2000
 MIXED_QUALITY_SHARE = 0.1  # of the steps, the last ones
@@ -58,6 +59,7 @@ REGENERATED_SHARE = 0.25  # of the chats have a second answer, rated as well
 IGNORED = -100  # cross_entropy's own mark for positions without loss
 
 Tokens = tuple[list[int], list[int]]  # prompt, completion
+Optimizers = list[tuple[torch.optim.Optimizer, float]]  # each with its peak learning rate
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,37 @@ def make_tokenizer(seed: int) -> Any:
     return build_tokenizer(texts, vocab_size=VOCAB_SIZE, context=CONTEXT)
 
 
-def pretrain(tokenizer: Any, *, steps: int, seed: int, shape: Shape = EMBEDDED) -> Any:
+def muon_and_adamw(model: Any) -> Optimizers:
+    """Muon for the layers' matrices, AdamW for the rest."""
+    matrices, rest = matrices_and_rest(model)
+    muon = torch.optim.Muon(matrices, weight_decay=WEIGHT_DECAY, adjust_lr_fn="original")
+    return [(muon, MUON_LEARNING_RATE), adamw(rest, ADAMW_LEARNING_RATE)]
+
+
+def adamw(weights: Any, rate: float) -> tuple[torch.optim.Optimizer, float]:
+    """AdamW with the settings of the pretraining, and its peak rate."""
+    return torch.optim.AdamW(weights, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY), rate
+
+
+def matrices_and_rest(model: Any) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The matrices of the layers, and all other weights."""
+    layers = [p for p in model.model.layers.parameters() if p.ndim == 2]
+    of_layers = set(map(id, layers))
+    return layers, [p for p in model.parameters() if id(p) not in of_layers]
+
+
+def pretrain(
+    tokenizer: Any,
+    *,
+    steps: int,
+    seed: int,
+    shape: Shape = EMBEDDED,
+    optimizers_of: Callable[[Any], Optimizers] = muon_and_adamw,
+) -> Any:
     """Train a fresh model on worked solutions; loss on the completions only."""
     torch.manual_seed(seed)
     model: Any = LlamaForCausalLM(_architecture(tokenizer, shape))
-    optimizers = _optimizers(model)
+    optimizers = optimizers_of(model)
     batches = islice(_batches(tokenizer, steps, seed), steps)
     with progress_bar("pretrain", steps, "steps") as bar:
         for step, batch in enumerate(batches):
@@ -179,20 +207,6 @@ def _architecture(tokenizer: Any, shape: Shape) -> LlamaConfig:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-
-
-def _optimizers(model: Any) -> list[tuple[torch.optim.Optimizer, float]]:
-    """Return (optimizer, peak rate): Muon for the layers' matrices, AdamW for the rest."""
-    layers = [p for p in model.model.layers.parameters() if p.ndim == 2]
-    of_layers = set(map(id, layers))
-    rest = [p for p in model.parameters() if id(p) not in of_layers]
-    return [
-        (
-            torch.optim.Muon(layers, weight_decay=0.01, adjust_lr_fn="original"),
-            MUON_LEARNING_RATE,
-        ),
-        (torch.optim.AdamW(rest, betas=(0.9, 0.98), weight_decay=0.01), ADAMW_LEARNING_RATE),
-    ]
 
 
 def _share_of_peak(step: int, steps: int) -> float:
