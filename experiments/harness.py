@@ -21,11 +21,10 @@ from experiments.conditions import FAST, Condition, exam_problems, pool_reader, 
 from experiments.starts import start_folder
 from thumbs import pipeline
 from thumbs.config import load_config
-from thumbs.demo.pretrain import MAX_NEW_TOKENS, prompt_ids
+from thumbs.demo.exam import answer_ids
 from thumbs.demo.task import Problem, is_correct
 from thumbs.feedback.file import write_feedback
 from thumbs.files import sha256_bytes, write_bytes
-from thumbs.models.generate import generate
 from thumbs.models.load import LoadedModel, load_model, trained_model
 from thumbs.progress import console, progress_bar
 from thumbs.runs.rundir import RunDir, read_json, read_metrics
@@ -193,15 +192,7 @@ def exam(loaded: LoadedModel, trial: Trial) -> Outcome:
 def _answers(
     loaded: LoadedModel, problems: Sequence[Problem], seed: int, *, temperature: float
 ) -> tuple[list[bool], list[int]]:
-    ids = generate(
-        loaded.model,
-        loaded.tokenizer,
-        [prompt_ids(loaded.tokenizer, problem) for problem in problems],
-        max_new_tokens=MAX_NEW_TOKENS,
-        temperature=temperature,
-        seed=2_000_000 + seed,
-        batch_size=128,
-    )
+    ids = answer_ids(loaded, problems, temperature=temperature, seed=2_000_000 + seed)
     texts = loaded.tokenizer.batch_decode(ids, skip_special_tokens=True)
     right = [is_correct(problem, text) for problem, text in zip(problems, texts, strict=True)]
     return right, [len(answer) for answer in ids]

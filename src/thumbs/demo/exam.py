@@ -26,8 +26,13 @@ class Exam:
 
 def take_exam(loaded: LoadedModel, problems: Sequence[Problem], *, seed: int) -> Exam:
     """Answer every problem twice: sampled and greedy. Same seed, same random numbers."""
-    sampled = _answers(loaded, problems, temperature=1.0, seed=seed)
-    greedy = _answers(loaded, problems, temperature=0.0, seed=seed)
+    sampled, greedy = (
+        loaded.tokenizer.batch_decode(
+            answer_ids(loaded, problems, temperature=temperature, seed=seed),
+            skip_special_tokens=True,
+        )
+        for temperature in (1.0, 0.0)
+    )
     return Exam(
         sampled,
         [is_correct(p, a) for p, a in zip(problems, sampled, strict=True)],
@@ -49,10 +54,11 @@ def examples(before: Exam, after: Exam, problems: Sequence[Problem]) -> list[dic
     ]
 
 
-def _answers(
+def answer_ids(
     loaded: LoadedModel, problems: Sequence[Problem], *, temperature: float, seed: int
-) -> list[str]:
-    ids = generate(
+) -> list[list[int]]:
+    """The token ids of an answer to each problem."""
+    return generate(
         loaded.model,
         loaded.tokenizer,
         [prompt_ids(loaded.tokenizer, problem) for problem in problems],
@@ -61,5 +67,3 @@ def _answers(
         seed=seed,
         batch_size=128,
     )
-    texts: list[str] = loaded.tokenizer.batch_decode(ids, skip_special_tokens=True)
-    return texts
