@@ -62,7 +62,13 @@ def claim(records: Records) -> Claim:
     if record is None or not record["outcomes"]:
         return not_run(title, published, "make reproduce-x9")
     names = list(dict.fromkeys(o["method"] for o in record["outcomes"]))
-    lines = [method_table(record, [{"method": name} for name in names]), ""]
+    steps = ", ".join(f"{size} in {SIZES[size].steps:,} steps" for size in SIZES)
+    lines = [
+        f"Models that learned the task from scratch ({steps}; the two smaller ones with Muon, the "
+        "others with AdamW), each with votes on its own answers.",
+        "",
+    ]
+    lines += [method_table(record, [{"method": name} for name in names]), ""]
     ahead = {}
     for size in SIZES:
         rivals = [{"method": f"{method} {size}"} for method in ("KTO", "DPO")]
