@@ -80,9 +80,12 @@ reproduce: x2 x4 x3 x1 x6 x7 x5 x8 x10 x11
 x1 x2 x3 x4 x5 x6 x7 x8 x11: x%: install
 	$(BIN)/python -m $(basename $(subst /,.,$(wildcard experiments/x$*_*.py)))
 
-# X9, model sizes from 0.3M to 16M: hours more.
-reproduce-x9: install
+# X9, model sizes from 0.3M to 16M: hours more, most of them for pretraining; make -j2 uses two cores.
+reproduce-x9: x9-models-0 x9-models-1 x9-models-2
 	$(BIN)/python -m experiments.x9_model_size
+
+x9-models-%: install
+	$(BIN)/python -m experiments.x9_model_size --seeds $* --pretrain-only
 
 # Estimators of z0 beside the sampled KL, five seeds; writes experiments/results/. FAST=1: a smoke check.
 x10: install
