@@ -24,7 +24,9 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for param in group["params"]:
                 state = self.state[param]
-                momentum = state.setdefault("momentum", torch.zeros_like(param))
+                if not state:
+                    state["momentum"] = torch.zeros_like(param)
+                momentum = state["momentum"]
                 momentum.lerp_(param.grad, 1 - MOMENTUM)
                 update = orthogonalised(param.grad.lerp(momentum, MOMENTUM))
                 scale = max(1.0, param.shape[0] / param.shape[1]) ** 0.5

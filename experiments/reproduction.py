@@ -56,16 +56,16 @@ mostly right already. So what is measured is how well a loss sharpens a small mo
 aligns a large one. What is theory alone is in [theory.md](theory.md).
 
 How: each run is a `thumbs train` with 640 votes (four answers to each of 160 problems, unless said
-otherwise), batches of 16, one epoch, beta 0.1. Losses of pairs see those of the votes whose problem
-has both labels, so fewer rows and steps. The learning rate is tuned for each method, on three seeds
-of their own and problems of a validation split, the same four rates for all (X4 has a fifth, lower
-one; X9 one seed; "one answer" takes KTO's). Then every seed has its own votes, and its own exam of
-250 unseen problems. "Sampled" is the accuracy at temperature 1, "greedy" that of the likeliest
-answer to 100 of them, "tokens" the mean length of a sampled answer of at most 40. Methods of one
-seed share votes (where a table says no other), problems and random numbers; intervals are 95 %, by
-a paired bootstrap of seeds and of problems within them. With five seeds such intervals are on the
-narrow side. "holds" and "does not hold" mean that the interval of the difference lies on that side
-of 0, where a section names no other measure.
+otherwise), batches of 16, one epoch, beta 0.1. Losses of pairs see those of the votes whose
+problem has both labels, so fewer rows and steps. The learning rate is tuned for each method, on
+three seeds of their own and problems of a validation split, the same four rates for all (X4 has a
+fifth, lower one; X9 its first seed; "one answer" takes KTO's). Then every seed has its own votes,
+and its own exam of 250 unseen problems. "Sampled" is the accuracy at temperature 1, "greedy" that
+of the likeliest answer to 100 of them, "tokens" the mean length of a sampled answer of at most 40.
+Methods of one seed share votes (where a table says no other), problems and random numbers;
+intervals are 95 %, by a paired bootstrap of seeds and of problems within them. With five seeds
+such intervals are on the narrow side. "holds" and "does not hold" mean that the interval of the
+difference lies on that side of 0, where a section names no other measure.
 
 `make reproduce` runs the experiments and goes on where it stopped; `make docs` writes this page
 from the records in [experiments/results](../experiments/results).

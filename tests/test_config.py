@@ -175,3 +175,8 @@ def test_every_key_is_described() -> None:
         if not field.get("description") and "$ref" not in field
     ]
     assert silent == []
+
+
+def test_a_weight_of_nothing_is_taken_where_likelihood_is_added() -> None:
+    changes = ["loss.name=npo", "loss.undesirable_weight=0", "loss.sft_weight=1"]
+    assert load_config(None, changes).loss.undesirable_weight == 0

@@ -183,7 +183,7 @@ def _nothing_to_learn(loss: LossConfig) -> Iterator[str]:
         ("desirable_weight", needs.desirable),
         ("undesirable_weight", needs.undesirable),
     ):
-        if getattr(loss, key) == 0 and is_only_label:
+        if getattr(loss, key) == 0 and is_only_label and loss.sft_weight == 0:
             label = key.removesuffix("_weight")
             yield (
                 f"loss.{key} is 0.0, but loss.name={loss.name} learns from {label} answers only, "
