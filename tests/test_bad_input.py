@@ -207,6 +207,8 @@ SETTINGS = [
     Case(sets("loss.z0.group_rows=64"), ["group_rows is 64", "train.batch_size is 32"]),
     Case(sets("loss.z0.group_rows=4", "loss.z0.estimator=zero"), ["no z0", "leave loss.z0.group"]),
     Case(sets("loss.z0.group_rows=4", "loss.name=apo_zero"), ["apo_zero estimates no z0"]),
+    Case(sets("loss.z0.estimator=zero", "loss.name=kto_noref"), ["mean of log pi", "leave it out"]),
+    Case(sets("loss.z0.estimator=adaptive", "loss.name=kto_noref"), ["is 'adaptive'", "log pi"]),
     Case(sets("data.max_tokens=9", "data.min_completion_tokens=9"), ["raise data.max_tokens"]),
     Case(sets("loss.desirable_weight=0", "loss.undesirable_weight=0"), ["both 0.0"]),
     Case(sets("loss.name=dpo", "loss.desirable_weight=2"), ["compares pairs", "no effect"]),

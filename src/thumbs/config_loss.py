@@ -165,6 +165,11 @@ def _without_effect(loss: LossConfig, pairs: str) -> Iterator[str]:
             f"data.pairs is {pairs!r}, but loss.name={loss.name} compares no pairs; leave it out, "
             "or choose a loss of pairs (thumbs losses)"
         )
+    if loss.z0.estimator != "mismatched" and needs.uses_z0_of == "policy":
+        yield (
+            f"loss.z0.estimator is {loss.z0.estimator!r}, but the z0 of loss.name={loss.name} is a "
+            "mean of log pi, which is never near 0; leave it out"
+        )
     if loss.z0.estimator == "adaptive" and not needs.mismatched:
         yield (
             f"loss.z0.estimator is 'adaptive', but loss.name={loss.name} estimates no z0; "

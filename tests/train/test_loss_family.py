@@ -171,6 +171,13 @@ def test_bco_takes_the_shift_of_the_steps_before(folder: Path, tmp_path: Path) -
     assert second[0] != first[0]
 
 
+def test_rewards_are_not_measured_from_a_mean_of_log_pi(folder: Path, tmp_path: Path) -> None:
+    begin(folder, "kto_noref", tmp_path / "run")
+    first = read_metrics(tmp_path / "run" / "metrics.jsonl")[0]
+    assert first["z0"] < -10  # nats; at beta .5 a row so far away is saturated
+    assert first["saturation"] == 0.0  # but the rewards are log-ratios, and start at 0
+
+
 def test_humanline_rewards_start_anew_at_every_sync(folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     begin(folder, "humanline", run)

@@ -326,7 +326,9 @@ def _result(
 ) -> StepResult:
     desirable = torch.tensor([row.desirable for row in rows])
     rewards = settings.beta * log_ratio
-    z0 = _per_row([b.z0 for b in baselines], batch)
+    # The rewards are log-ratios, and a z0 that is a mean of log pi is no point among them.
+    points = [torch.zeros_like(b.z0) if settings.z0_of_policy else b.z0 for b in baselines]
+    point = _per_row(points, batch)
     has_z0 = any(group.mismatched or group.unmatched for group in batch.groups)
     count = len(baselines)
     return StepResult(
@@ -339,8 +341,8 @@ def _result(
         reward_desirable=_mean(rewards[desirable]),
         reward_undesirable=_mean(rewards[~desirable]),
         margin=margin(log_ratio, desirable),
-        accuracy=accuracy_at(log_ratio, z0, desirable),
-        saturation=saturation(log_ratio, z0, beta=settings.beta),
+        accuracy=accuracy_at(log_ratio, point, desirable),
+        saturation=saturation(log_ratio, point, beta=settings.beta),
         num_desirable=int(desirable.sum()),
         num_undesirable=int((~desirable).sum()),
         grad_norm=grad_norm.item(),
