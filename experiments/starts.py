@@ -1,6 +1,6 @@
 """The models that trials begin from, each a folder that is made once.
 
-In: a name, a seed. Out: a folder for `from_pretrained`.
+In: a name, a seed. Out: a folder for `from_pretrained`. A pretraining that was killed goes on.
     embedded          the demo's model
     running text      the embedded model after training on problems and solutions without an end:
                       it has the knowledge and does not stop, like a model before SFT (X8)
@@ -42,6 +42,7 @@ from thumbs.demo.task import Problem, distinct_problems, prompt_messages
 from thumbs.feedback.file import write_feedback
 from thumbs.feedback.record import Feedback
 from thumbs.files import folder_written_aside
+from thumbs.runs.checkpoint import Checkpoint, load_latest, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ SIZES = {
     ),
 }
 ROWS = ANSWERS * BLOCK  # of the two trainings that make the starts of X8
+KEPT_EVERY = 50  # steps of a pretraining, at most three minutes
 RUNNING = 3  # problems in a row, the first one as the prompt
 
 
@@ -157,16 +159,52 @@ def _tune(folder: Path, model: str, records: list[Feedback], rate: float, seed: 
     shutil.rmtree(scratch)
 
 
+class CheckpointKeeper:
+    """Keeps a pretraining in checkpoints under `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def begin(self, model: Any, optimizers: Optimizers) -> int:
+        checkpoint, _ = load_latest(self.folder)
+        if checkpoint is None:
+            return 0
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                weight.copy_(checkpoint.policy[name])
+        for key, value in checkpoint.optimizer.items():
+            number, place, name = key.split(".")
+            optimizer, _ = optimizers[int(number)]
+            weight = optimizer.param_groups[0]["params"][int(place)]
+            optimizer.state[weight][name] = value
+        return checkpoint.step
+
+    def after(self, steps: int, model: Any, optimizers: Optimizers) -> None:
+        if steps % KEPT_EVERY:
+            return
+        moments = {
+            f"{number}.{place}.{name}": value
+            for number, (optimizer, _) in enumerate(optimizers)
+            for place, weight in enumerate(optimizer.param_groups[0]["params"])
+            for name, value in optimizer.state[weight].items()
+        }
+        weights = {name: weight.data for name, weight in model.named_parameters()}
+        save_checkpoint(self.folder, Checkpoint(steps, weights, moments, {}), keep_last=1)
+
+
 def _pretrain(folder: Path, size: Pretraining, seed: int) -> None:
     torch.set_num_threads(1)
     tokenizer = make_tokenizer(seed)
+    kept = folder.with_name(f"{folder.name}-kept")
     model = pretrain(
         tokenizer,
         steps=20 if FAST else size.steps,
         seed=seed,
         shape=size.shape,
         optimizers_of=size.optimizers_of,
+        keeper=CheckpointKeeper(kept),
     )
     with folder_written_aside(folder) as aside:
         model.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
+    shutil.rmtree(kept, ignore_errors=True)

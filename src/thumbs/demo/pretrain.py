@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
@@ -75,6 +75,16 @@ class Shape:
 EMBEDDED = Shape()
 
 
+class Keeper(Protocol):
+    """Keeps a pretraining on its way, so that a killed one goes on."""
+
+    def begin(self, model: Any, optimizers: Optimizers) -> int:
+        """Put both where they were left; the number of steps they have done."""
+
+    def after(self, steps: int, model: Any, optimizers: Optimizers) -> None:
+        """Called after every step with the number of those done."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Write the model, then the log of answers sampled from the model as written."""
     parser = argparse.ArgumentParser(prog="python -m thumbs.demo.pretrain", description=__doc__)
@@ -129,14 +139,16 @@ def pretrain(
     seed: int,
     shape: Shape = EMBEDDED,
     optimizers_of: Callable[[Any], Optimizers] = muon_and_adamw,
+    keeper: Keeper | None = None,
 ) -> Any:
     """Train a fresh model on worked solutions; loss on the completions only."""
     torch.manual_seed(seed)
     model: Any = LlamaForCausalLM(_architecture(tokenizer, shape))
     optimizers = optimizers_of(model)
-    batches = islice(_batches(tokenizer, steps, seed), steps)
-    with progress_bar("pretrain", steps, "steps") as bar:
-        for step, batch in enumerate(batches):
+    first = keeper.begin(model, optimizers) if keeper else 0
+    batches = islice(_batches(tokenizer, steps, seed), first, steps)
+    with progress_bar("pretrain", steps - first, "steps") as bar:
+        for step, batch in enumerate(batches, start=first):
             loss: Any = _loss(model, batch)
             model.zero_grad()
             loss.backward()
@@ -145,6 +157,8 @@ def pretrain(
                 optimizer.param_groups[0]["lr"] = peak * _share_of_peak(step, steps)
                 optimizer.step()
             bar.advance(1, f"loss {loss.item():.3f}")
+            if keeper:
+                keeper.after(step + 1, model, optimizers)
     return model.eval()
 
 
