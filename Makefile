@@ -77,8 +77,14 @@ theory: install
 # where it stopped. Hours; make -j2 uses two cores. FAST=1: a smoke check, which writes no results.
 reproduce: x2 x4 x3 x1 x6 x7 x5 x8 x10 x11
 
+# What X2 and X4 run once more, but not in a smoke check: new seeds, and one rate for both weights.
+AGAIN_2 = --flips 0.25 --seeds 20 21 22 23 24 --name x2_again
+AGAIN_4 = --ratios 1:10 10:1 --methods "KTO, weights 1" "KTO, rule" --rate 3e-4 --name x4_one_rate
+EXPERIMENT = $(BIN)/python -m $(basename $(subst /,.,$(wildcard experiments/x$*_*.py)))
+
 x1 x2 x3 x4 x5 x6 x7 x8 x11: x%: install
-	$(BIN)/python -m $(basename $(subst /,.,$(wildcard experiments/x$*_*.py)))
+	$(EXPERIMENT)
+	$(if $(FAST),,$(if $(AGAIN_$*),$(EXPERIMENT) $(AGAIN_$*)))
 
 # X9, model sizes from 0.3M to 16M: hours more, most of them for pretraining; make -j2 uses two cores.
 reproduce-x9: x9-models-0 x9-models-1 x9-models-2

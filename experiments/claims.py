@@ -12,6 +12,7 @@ from experiments.resampling import Interval
 
 HOLDS, FAILS, UNTOLD = "holds", "does not hold", "cannot be told at this scale"
 NOT_RUN = "not run"
+NEAR = 0.02  # a share of the problems: what "as good as" may lose
 Records = Mapping[str, Record | None]  # by name; None where an experiment was not run
 
 
@@ -37,5 +38,14 @@ def not_run(title: str, published: str, command: str) -> Claim:
 
 def verdict(interval: Interval) -> str:
     """Whether a difference that should be positive is: by which side of 0 its interval lies."""
+    return _beyond(interval, 0.0)
+
+
+def as_good(interval: Interval) -> str:
+    """Whether a difference loses no more than NEAR: by which side of that its interval lies."""
+    return _beyond(interval, -NEAR)
+
+
+def _beyond(interval: Interval, least: float) -> str:
     _, low, high = interval
-    return HOLDS if low > 0 else FAILS if high < 0 else UNTOLD
+    return HOLDS if low > least else FAILS if high < least else UNTOLD

@@ -26,7 +26,7 @@ from thumbs.files import sha256_bytes, write_bytes
 from thumbs.models.generate import generate
 from thumbs.models.load import load_model
 
-FAST = bool(os.environ.get("FAST"))  # a smoke run: everything small, nothing recorded
+FAST = os.environ.get("FAST", "0") not in ("", "0")  # a smoke run: all small, none recorded
 BLOCK = 16 if FAST else 160  # problems sampled at a time
 ANSWERS = 4  # to each problem of a pool
 MOST_BLOCKS = 8
@@ -39,8 +39,8 @@ class Condition:
 
     problems, answers: how many problems, and answers to each. flips: share of the labels that are
     turned round. desirable, undesirable: draw so many of each label from as many blocks as it
-    takes, instead of `problems` and `answers`. form: "own", as the model writes; "new": off-policy
-    answers in a form it has not seen, of which `desirable_share` are right.
+    takes, instead of `problems` and `answers`. form: "own", as the model writes, or "joined":
+    off-policy answers in a form it has not seen, of which `desirable_share` are right.
     """
 
     problems: int = BLOCK
@@ -73,8 +73,8 @@ PoolReader = Callable[[int], list[Answer]]  # number of a block -> its answers
 def records_of(condition: Condition, seed: int, block: PoolReader) -> list[Feedback]:
     """The records of a condition, in the order of the problems. block: reads or samples one."""
     rng = random.Random(f"condition:{seed}")
-    if condition.form == "new":
-        answers = _in_new_form(condition, seed, rng)
+    if condition.form == "joined":
+        answers = _in_joined_form(condition, seed, rng)
     elif condition.desirable is not None and condition.undesirable is not None:
         answers = _in_ratio(condition.desirable, condition.undesirable, block, rng)
     else:
@@ -124,8 +124,8 @@ def _in_ratio(
     raise ValueError(f"{MOST_BLOCKS} blocks hold {len(right)} right and {len(wrong)} wrong answers")
 
 
-def _in_new_form(condition: Condition, seed: int, rng: random.Random) -> list[Answer]:
-    """Answers in another form than the model's: the number, then the equations."""
+def _in_joined_form(condition: Condition, seed: int, rng: random.Random) -> list[Answer]:
+    """Answers in another form than the model's: one sentence."""
     asked = pool_problems(blocks_of(condition.problems), seed)
     num = condition.problems * condition.answers
     right = set(rng.sample(range(num), round(condition.desirable_share * num)))
@@ -133,19 +133,18 @@ def _in_new_form(condition: Condition, seed: int, rng: random.Random) -> list[An
     for i in range(num):
         problem = asked[i // condition.answers]
         text = problem.solution if i in right else careless_solution(problem, rng)
-        answers.append(Answer(i // condition.answers, new_form(text), is_correct(problem, text)))
+        answers.append(Answer(i // condition.answers, joined_form(text), is_correct(problem, text)))
     return answers
 
 
-def new_form(solution: str) -> str:
-    """A worked solution in the form that the model has not seen; its answer stays readable.
+def joined_form(solution: str) -> str:
+    """A worked solution as one sentence; the model has not seen that, the order is its own.
 
-    >>> new_form("14 + 27 = 41. 41 - 5 = 36. The answer is 36.")
-    'So the answer is 36 because 14 + 27 = 41 and 41 - 5 = 36.'
+    >>> joined_form("14 + 27 = 41. 41 - 5 = 36. The answer is 36.")
+    '14 + 27 = 41 and 41 - 5 = 36 so the answer is 36.'
     """
-    *lines, last = solution.removesuffix(".").split(". ")
-    answer = last.removeprefix("The answer is ")
-    return f"So the answer is {answer} because {' and '.join(lines) or answer}."
+    *lines, last = solution.split(". ")
+    return f"{' and '.join(lines)} so {last[0].lower()}{last[1:]}"
 
 
 def blocks_of(num_problems: int) -> int:

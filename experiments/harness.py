@@ -31,7 +31,7 @@ from thumbs.runs.rundir import RunDir, read_json, read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / ".experiments" / ("trials-fast" if FAST else "trials")
-VERSION = 1  # of what a trial does; another one runs all trials anew
+VERSION = 1  # of what a trial does; raise it where trials that are done would come out otherwise
 
 EXAM, EXAM_GREEDY, EXAM_VALIDATION = (24, 8, 24) if FAST else (250, 100, 300)  # problems
 SETTINGS = (
@@ -63,10 +63,9 @@ class Trial:
     validation: bool = False
 
     def key(self) -> str:
-        """Names its file: what it is called, and a hash of all it depends on but its name."""
+        """Names its file: a hash of all it depends on but what tables call it."""
         depends = dataclasses.asdict(self) | {"method": "", "version": VERSION}
-        digest = sha256_bytes(orjson.dumps(depends, option=orjson.OPT_SORT_KEYS))
-        return f"{digest[:16]}"
+        return sha256_bytes(orjson.dumps(depends, option=orjson.OPT_SORT_KEYS))[:16]
 
 
 def outcomes(trials: Iterable[Trial], title: str, *, finished_only: bool = False) -> list[Outcome]:

@@ -49,11 +49,13 @@ COMPARISONS = (
 # Zephyr-beta-SFT on UltraFeedback, one run each: share solved of so many problems.
 BENCHMARKS = {"GSM8K": 1319, "MMLU": 14_042, "HumanEval": 164, "BBH": 6511}
 ZEPHYR = {
-    "SFT": {"MMLU": 0.572, "GSM8K": 0.390, "HumanEval": 0.301, "BBH": 0.463},
     "DPO": {"MMLU": 0.582, "GSM8K": 0.400, "HumanEval": 0.301, "BBH": 0.441},
     "KTO": {"MMLU": 0.586, "GSM8K": 0.535, "HumanEval": 0.309, "BBH": 0.526},
     "one-y-per-x": {"MMLU": 0.580, "GSM8K": 0.500, "HumanEval": 0.307, "BBH": 0.499},
     "no z0": {"MMLU": 0.585, "GSM8K": 0.495, "HumanEval": 0.307, "BBH": 0.490},
+    "concave": {"GSM8K": 0.425, "BBH": 0.432},
+    "identity": {"BBH": 0.061},
+    "no reference": {"MMLU": 0.575, "GSM8K": 0.475, "HumanEval": 0.295, "BBH": 0.516},
 }
 
 
@@ -68,7 +70,7 @@ def compare(first: Wins, second: Wins) -> dict[str, Any]:
     return {
         "first": first,
         "second": second,
-        "difference": first.wins / first.total - second.wins / second.total,
+        "difference": first.rate - second.rate,
         "p": p,
         "significant": p < SIGNIFICANT,
     }

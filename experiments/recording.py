@@ -5,6 +5,7 @@ date; and what pages need of it: solved problems by method and seed.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -21,7 +22,8 @@ from thumbs.files import write_bytes
 
 RESULTS = ROOT / "experiments" / "results"
 Record = dict[str, Any]
-TUNED = ("method", "condition", "learning_rate", "seed", "accuracy")  # kept of a tuning trial
+# What is kept of a tuning trial.
+TUNED = ("method", "start", "condition", "learning_rate", "seed", "accuracy")
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -41,7 +43,7 @@ def record(
     """Write results/NAME.json, except in a smoke run, and print a table of its exams."""
     found: Record = {
         "experiment": name,
-        "command": " ".join(["python -m", _module(), *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", _module(), *sys.argv[1:]]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "versions": versions("thumbs", "torch", "transformers"),

@@ -2,7 +2,6 @@
 bytes.
 """
 
-import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -148,7 +147,7 @@ def _contradictions(figure: Figure, record: Record) -> None:
         axes.plot(ends, [line - end for end in ends], "-", color=colour, linewidth=1, label=label)
     kto = chosen(record["outcomes"], method="KTO")
     if kto:
-        least = statistics.fmean(min(o["log_odds"]) for o in kto)
+        least = min(min(o["log_odds"]) for o in kto)
         axes.axhline(least, color=GREY, linestyle="--", linewidth=1, label="KTO, least")
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xlabel("log pi_ref(minority) / pi_ref(majority)")

@@ -2,14 +2,14 @@
 
     python -m experiments.x1_methods
 
-"SFT base" is the model before training. KTO with one answer per problem sees as many votes, each on
-another problem.
+"SFT base" is the model before training. "KTO, one answer" sees as many votes, each on another
+problem (X7).
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.claims import Claim, Records, not_run, verdict
+from experiments.claims import NEAR, Claim, Records, as_good, not_run
 from experiments.conditions import Condition
 from experiments.harness import Outcome, Trial, outcomes
 from experiments.methods import METHODS, SEEDS, tuned_trials
@@ -67,13 +67,15 @@ def claim(records: Records) -> Claim:
         "",
         f"KTO - DPO: {points(ahead)}.{_against(found, 'SFT on positives')}",
         "",
-        f"Ahead of KTO by their interval: {', '.join(better) or 'none'}.",
+        f"Ahead of KTO by their interval: {', '.join(better) or 'none'} (each compared by itself, "
+        "not corrected for their number). To be as good is to lose no more than "
+        f"{100 * NEAR:.0f} points.",
         "",
         plot("x1_methods", "accuracy by method"),
     ]
-    told = verdict(ahead)
+    told = f"{as_good(ahead)} against DPO"
     if better:
-        told += f" of DPO; behind {', '.join(better)}"
+        told += f"; behind {', '.join(better)}"
     return Claim(title, published, "\n".join(lines), told)
 
 

@@ -15,7 +15,6 @@ more than (p/(1-p))^(1/beta). The pairs of two equal answers have no gradient.
 import math
 import os
 import shutil
-import statistics
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -45,13 +44,13 @@ from thumbs.scoring.forward import build_scorer, score_in_micro_batches
 RATIOS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 50.0)  # pi_ref(b) / pi_ref(a), one for each question
 QUESTIONS = ("red", "green", "blue", "black", "white", "pink", "grey")
 A, B = " yes", " no"
-STEPS = 20 if FAST else 150
+STEPS = 20 if FAST else 500
 CONVERGED = 1e-3  # of the first gradient's norm
 COMMON = (
     "model.dtype=float32",
     "data.heldout_fraction=0",
     "train.batch_size=512",  # more than there are rows: every step sees them all
-    "train.learning_rate=1e-2",
+    "train.learning_rate=3e-3",
     "train.schedule=cosine",
     "train.max_grad_norm=1e6",
     "loss.z0.redraw=once",
@@ -211,9 +210,9 @@ def log_odds(model: str) -> list[tuple[float, float]]:
 
 def _reference(seed: int) -> Path:
     """A model that gives b about `RATIOS` times the probability of a; what it gives is measured."""
-    folder = WORK / "x3" / f"reference-{seed}"
+    folder = WORK / "x3" / f"reference-{seed}-{STEPS}"
     if not folder.is_dir():
-        start = folder.with_name(f"start-{seed}")
+        start = folder.with_name(f"start-{seed}-{STEPS}")
         shutil.rmtree(start, ignore_errors=True)
         texts = [_prompt(question) + text for question in QUESTIONS for text in (A, B)]
         save_tiny(start, "llama", seed=seed, tokenizer=tiny_tokenizer(texts), **_SMALL)
@@ -222,7 +221,7 @@ def _reference(seed: int) -> Path:
             for question, ratio in zip(QUESTIONS, RATIOS, strict=True)
             for text, weight in ((A, 1 / (1 + ratio)), (B, ratio / (1 + ratio)))
         ]
-        made = folder.with_name(f"sft-{seed}")
+        made = folder.with_name(f"sft-{seed}-{STEPS}")
         settings = ["loss.name=sft", f"train.epochs={STEPS}"]
         run = _train(made, str(start), records, settings, seed)
         run.model.rename(folder)
@@ -251,7 +250,7 @@ def _train(
 
 
 def _file(seed: int, setting: Setting, loss: str) -> Path:
-    name = f"{setting.votes_a}-{setting.votes_b}-{setting.beta}-{loss}-{seed}.json"
+    name = f"{setting.votes_a}-{setting.votes_b}-{setting.beta}-{loss}-{seed}-{STEPS}.json"
     return WORK / "x3" / "outcomes" / name
 
 
@@ -264,14 +263,17 @@ def claim(records: Records) -> Claim:
     lines = [
         "Both sides of a crossing are ratios pi_ref(minority) / pi_ref(majority); seven questions "
         "a run, intervals over seeds (Student's t, of the logarithm). Above the crossing the "
-        "minority's answer stays the likelier one. The last column is the least probability of the "
-        "majority's answer over the questions, the mean of the seeds. A run is converged where its "
-        "last gradient is under a thousandth of its first; those that are not are in the numbers.",
+        'minority\'s answer stays the likelier one; "crossing" counts the runs that have one. The '
+        "last column is the least probability of the majority's answer, over questions and seeds. "
+        "A run is converged where its last gradient is under a thousandth of its first; those that "
+        "are not are in the numbers. An answer's votes are the weights of its rows, so 2 : 1 are "
+        "odds of 2; with a row for each vote DPO would pair every vote up with every vote down, "
+        "and see the square of them ([theory.md](theory.md)).",
         "",
-        row("votes", "beta", "loss", "predicted", "measured", "runs", "converged", "least p"),
+        row("votes", "beta", "loss", "predicted", "measured", "crossing", "converged", "least p"),
         row(*["---"] * 8),
     ]
-    right, kto = [], []
+    right, kto = [], []  # by setting
     for line in record["table"]:
         measured = [value for value in line["measured"] if value is not None]
         found = student(measured) if measured else None
@@ -279,9 +281,10 @@ def claim(records: Records) -> Claim:
         if found is not None:
             told = "{:.3g} ({:.3g} to {:.3g})".format(*map(math.exp, found))
         predicted = line["predicted"]
-        least = statistics.fmean(line["least_probability_a"])
+        least = min(line["least_probability_a"])
         if line["method"] == "DPO":
-            right.append(found is not None and abs(found[0] - predicted) < 0.1)
+            everywhere = len(measured) == len(line["measured"])
+            right.append(everywhere and all(abs(value - predicted) < 0.1 for value in measured))
         else:
             kto.append(least > 0.5)
         lines.append(
@@ -291,7 +294,7 @@ def claim(records: Records) -> Claim:
                 line["method"],
                 "none" if predicted is None else f"{math.exp(predicted):.3g}",
                 told,
-                str(len(line["measured"])),
+                f"{len(measured)} of {len(line['measured'])}",
                 str(line["converged"]),
                 f"{least:.3f}",
             )
@@ -299,9 +302,9 @@ def claim(records: Records) -> Claim:
     agreed = all(right) and all(kto) and bool(right) and bool(kto)
     lines += [
         "",
-        f"Crossings of DPO within a tenth of a nat of the prediction: {sum(right)} of "
-        f"{len(right)}. Settings where KTO makes the majority's answer the likelier one for every "
-        f"question: {sum(kto)} of {len(kto)}.",
+        f"Settings where DPO crosses within a tenth of a nat of the prediction with every seed: "
+        f"{sum(right)} of {len(right)}; where KTO makes the majority's answer the likelier one for "
+        f"every question and seed: {sum(kto)} of {len(kto)}.",
         "",
         plot("x3_contradictions", "log-odds of the majority's answer"),
     ]

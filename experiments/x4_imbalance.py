@@ -6,14 +6,14 @@ label; SFT on positives beside it.
 
 A ratio is desirable : undesirable. Weights: 1, the paper's rule (lambda_D n_D = lambda_U n_U, which
 is `auto` where desirable votes are rare), and four times the rule. Ten seeds at 1:10 and 10:1, five
-elsewhere. Rates are tuned for each weight at 1:10 and at 10:1, and taken from there for the steeper
-ratios of that direction; --rate takes one rate for all instead.
+elsewhere. Rates are tuned for each weight at 1:3, 1:10, 3:1 and 10:1; 1:50 and 50:1 take those of
+1:10 and 10:1. --rate takes one rate for all instead.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from experiments.claims import NOT_RUN, Claim, Records, not_run, verdict
+from experiments.claims import HOLDS, NOT_RUN, Claim, Records, not_run, verdict
 from experiments.conditions import ANSWERS, BLOCK, FAST, Condition
 from experiments.harness import Outcome, Trial, outcomes
 from experiments.methods import METHODS, RATES, SEEDS, TEN_SEEDS, tuned_trials
@@ -24,6 +24,8 @@ from experiments.tables import method_table, plot, points
 ROWS = ANSWERS * BLOCK
 MAIN = ("1:10", "10:1")
 RATIOS = (*MAIN, "1:50", "50:1", "1:3", "3:1")
+TUNED_AT = {"1:50": "1:10", "50:1": "10:1"}  # the others at their own ratio
+RULE, ONES, STEEP = "KTO, rule", "KTO, weights 1", "KTO, 4 x rule"
 FOUR_TIMES = 4.0
 LOW_RATES = RATES if FAST else (3e-5, *RATES)  # rare rows of high weight want lower ones
 
@@ -46,13 +48,13 @@ def main() -> None:
                     Trial(method, condition(ratio), settings, seed, options.rate) for seed in seeds
                 ]
                 continue
-            # The weights of the main ratio go with its rate: a rate is tuned for a weighting.
-            main_settings = weighted(main_of(ratio))[method]
+            # The weights of that ratio go with its rate: a rate is tuned for a weighting.
+            tuned_at = TUNED_AT.get(ratio, ratio)
             own, chosen_by = tuned_trials(
                 method,
-                condition(main_of(ratio)),
+                condition(tuned_at),
                 seeds,
-                settings=main_settings,
+                settings=weighted(tuned_at)[method],
                 rates=LOW_RATES,
                 finished_only=options.finished_only,
             )
@@ -82,12 +84,6 @@ def counts(ratio: str) -> tuple[int, int]:
     return desirable, ROWS - desirable
 
 
-def main_of(ratio: str) -> str:
-    """The ratio of the same direction that the rates are tuned at."""
-    desirable, undesirable = counts(ratio)
-    return MAIN[desirable > undesirable]
-
-
 def weighted(ratio: str) -> dict[str, tuple[str, ...]]:
     """The methods of a ratio and their settings: the rare label gets the weight."""
     desirable, undesirable = counts(ratio)
@@ -95,7 +91,7 @@ def weighted(ratio: str) -> dict[str, tuple[str, ...]]:
     if desirable > undesirable:
         rare, often = often, rare
     rule = max(desirable, undesirable) / min(desirable, undesirable)
-    weights = {"KTO, weights 1": 1.0, "KTO, rule": rule, "KTO, 4 x rule": FOUR_TIMES * rule}
+    weights = {ONES: 1.0, RULE: rule, STEEP: FOUR_TIMES * rule}
     settings = {
         name: (
             *METHODS["KTO"],
@@ -129,14 +125,13 @@ def _imbalance(
     records: Records, title: str, published: str, ratios: Sequence[str], main: str
 ) -> Claim:
     record = records["x4_imbalance"]
-    rule, ones = "KTO, rule", "KTO, weights 1"
-    at_main = condition(main).describe()
+    at_main = {"condition": condition(main).describe()}
     if record is None or not all(
-        chosen(record["outcomes"], method=m, condition=at_main) for m in (rule, ones)
+        chosen(record["outcomes"], method=m, **at_main) for m in (RULE, ONES)
     ):
         return not_run(title, published, f"python -m experiments.x4_imbalance --ratios {main}")
     found = record["outcomes"]
-    lines = []
+    lines, leads = [], []
     for ratio in ratios:
         own = {"condition": condition(ratio).describe()}
         names = list(dict.fromkeys(o["method"] for o in chosen(found, **own)))
@@ -145,26 +140,31 @@ def _imbalance(
             continue
         wanted = [{"method": name, **own} for name in names]
         lines += [f"Desirable : undesirable {ratio}:", ""]
-        lines += [method_table(record, wanted, rival=rule), ""]
+        lines += [method_table(record, wanted, rival=RULE), ""]
+        for first, second in ((RULE, ONES), (STEEP, RULE)):
+            if first in names and second in names:
+                ahead = lead(found, {"method": first, **own}, {"method": second, **own})
+                leads.append(f"- {first} - {second} at {ratio}: {points(ahead)}.")
         missing = [name for name in weighted(ratio) if name not in names]
         if missing:
             lines += [f"Not run at {ratio}: {', '.join(missing)}.", ""]
-    ahead = lead(
-        found, {"method": rule, "condition": at_main}, {"method": ones, "condition": at_main}
-    )
-    lines.append(f"The rule - weights 1 at {main}: {points(ahead)}.")
+    lines += leads
     same = records["x4_one_rate"]
-    if same is not None and chosen(same["outcomes"], method=rule, condition=at_main):
-        wanted = [{"method": name, "condition": at_main} for name in (rule, ones)]
+    if same is not None and chosen(same["outcomes"], method=RULE, **at_main):
+        wanted = [{"method": name, **at_main} for name in (RULE, ONES)]
         lines += [
             "",
-            "Instead of tuned rates with one rate for both:",
+            f"At {main} with one rate for both instead of tuned ones:",
             "",
-            method_table(same, wanted, rival=rule),
+            method_table(same, wanted, rival=RULE),
             "",
             f"At one rate the rule - weights 1: {points(lead(same['outcomes'], *wanted))}.",
         ]
-    return Claim(title, published, "\n".join(lines), verdict(ahead))
+    told = verdict(lead(found, {"method": RULE, **at_main}, {"method": ONES, **at_main}))
+    if told == HOLDS and chosen(found, method=STEEP, **at_main):
+        steeper = lead(found, {"method": STEEP, **at_main}, {"method": RULE, **at_main})
+        told += "; four times the rule is better still" if verdict(steeper) == HOLDS else ""
+    return Claim(title, published, "\n".join(lines), f"{told} (at {main})")
 
 
 if __name__ == "__main__":

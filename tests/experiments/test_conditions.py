@@ -13,7 +13,7 @@ from experiments.conditions import (
     first_answers,
     flipped,
     is_validation,
-    new_form,
+    joined_form,
     pool_problems,
     records_of,
 )
@@ -84,11 +84,11 @@ def test_the_rare_label_weighs_the_rule_and_four_times_the_rule() -> None:
     assert "loss.desirable_weight=1" in weighted("1:10")["KTO, weights 1"]
 
 
-def test_the_new_form_keeps_the_answer_and_its_verdict() -> None:
+def test_the_joined_form_keeps_the_answer_and_its_verdict() -> None:
     for problem in pool_problems(1, 0)[:20]:
-        assert is_correct(problem, new_form(problem.solution))
-        assert new_form(problem.solution) != problem.solution
-    records = records_of(Condition(problems=40, answers=1, form="new"), 0, block)
+        assert is_correct(problem, joined_form(problem.solution))
+        assert joined_form(problem.solution) != problem.solution
+    records = records_of(Condition(problems=40, answers=1, form="joined"), 0, block)
     assert sum(r.label for r in records) == 30  # three in four
 
 

@@ -4,8 +4,7 @@ In: the rows of a micro-batch, which holds whole prompts, and which rows share a
 loss per row: the mean over its pairs, which are those with every answer of the other label to its
 prompt. So the sum over a prompt's rows is its number of rows times the mean over all its pairs, and
 the mean over rows begins at log 2 (dpo) however many answers there are. Rows without an answer of
-the other label are 0. The weights of the labels have no
-effect: every pair has one of each.
+the other label are 0. The weights of the labels have no effect: every pair has one of each.
 
 Shapes: B rows, T completion tokens.
 """
