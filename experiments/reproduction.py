@@ -61,16 +61,16 @@ How: each run is a `thumbs train` with 640 votes (four answers to each of 160 pr
 otherwise), batches of 16, one epoch, beta 0.1. Losses of pairs see those of the votes whose problem
 has both labels, so fewer rows and steps. The learning rate is tuned for each method, on three seeds
 of their own and problems of a validation split, the same four rates for all (X4 has a fifth, lower
-one, X5 off-policy two; X9 has 3e-5 for 3e-3, and tunes on its own seeds; "one answer" takes KTO's
-rate, X2 at 10 and 40 % those of 25 %, X4 at 1:50 and 50:1 those of 1:10 and 10:1). Then every seed
-has its own votes, and its own exam of 250 unseen problems. "Sampled" is the accuracy at temperature
-1, "less KTO" the difference to KTO's, "greedy" the accuracy of the likeliest answer to 100 of them,
-"tokens" the mean length of a sampled answer of at most 40. Methods of one seed share votes (where a
-table says no other), problems and random numbers; intervals are 95 %, by a paired bootstrap of
-seeds and of problems within them. With five seeds such intervals are on the narrow side. "holds"
-and "does not hold" mean that the interval of the difference lies on that side of 0, or of -2 points
-where something is to be as good as another (a margin set when the first results were known), where
-a section names no other measure.
+one, X5 off-policy two; X9 has four for each size, and tunes on its own seeds; "one answer" takes
+KTO's rate, X2 at 10 and 40 % those of 25 %, X4 at 1:50 and 50:1 those of 1:10 and 10:1). Then every
+seed has its own votes, and its own exam of 250 unseen problems. "Sampled" is the accuracy at
+temperature 1, "less KTO" the difference to KTO's, "greedy" the accuracy of the likeliest answer to
+100 of them, "tokens" the mean length of a sampled answer of at most 40. Methods of one seed share
+votes (where a table says no other), problems and random numbers; intervals are 95 %, by a paired
+bootstrap of seeds and of problems within them. With five seeds such intervals are on the narrow
+side. "holds" and "does not hold" mean that the interval of the difference lies on that side of 0,
+or of -2 points where something is to be as good as another (a margin set when the first results
+were known), where a section names no other measure.
 
 `make reproduce` runs the experiments and goes on where it stopped; `make docs` writes this page
 from the records in [experiments/results](../experiments/results).

@@ -28,7 +28,14 @@ from experiments.tables import has_methods, method_table, plot, points, student
 
 COMPARED = ("KTO", "DPO", "SFT on positives")
 NUM_SEEDS = 3
-LOWER_RATES = RATES if FAST else (3e-5, 1e-4, 3e-4, 1e-3)  # as many as elsewhere; sizes differ
+SMALL = RATES if FAST else (3e-5, 1e-4, 3e-4, 1e-3)
+# As many as elsewhere, for all methods of a size; a wider model wants lower ones.
+RATES_OF = {
+    "0.3M": SMALL,
+    "1M": SMALL,
+    "4M": (1e-5, 3e-5, 1e-4, 3e-4),
+    "16M": (3e-6, 1e-5, 3e-5, 1e-4),
+}
 
 
 def main() -> None:
@@ -54,7 +61,7 @@ def main() -> None:
                 seeds,
                 start=start,
                 tuning_seeds=seeds,
-                rates=LOWER_RATES,
+                rates=RATES_OF[size],
                 finished_only=options.finished_only,
             )
             trials += [
