@@ -16,7 +16,7 @@ from experiments.reproduction_plots import PLOTS, draw
 from experiments.x2_label_noise import lies_inside
 from experiments.x3_contradictions import SETTINGS, crossing_lines, measured_crossing, votes
 from experiments.x3_contradictions import claim as contradictions_claim
-from experiments.x6_learning_rate import best_rates
+from experiments.x6_learning_rate import best_rates, judged
 from experiments.x9_model_size import growth, leads_by_seed
 
 
@@ -71,6 +71,12 @@ def test_a_verdict_needs_the_whole_interval_on_one_side() -> None:
     assert verdict([0.1, 0.01, 0.2]) == "holds"
     assert verdict([-0.1, -0.2, -0.01]) == "does not hold"
     assert verdict([0.1, -0.01, 0.2]) == "cannot be told at this scale"
+
+
+def test_the_drawing_decides_no_verdict_of_x6() -> None:
+    assert judged(0.99) == "holds"
+    assert judged(0.0) == "does not hold"
+    assert {judged(share) for share in (0.02, 0.03, 0.5, 0.97)} == {"cannot be told at this scale"}
 
 
 def test_as_good_is_to_lose_no_more_than_two_points() -> None:
