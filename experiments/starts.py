@@ -166,7 +166,9 @@ class CheckpointKeeper:
         self.folder = folder
 
     def begin(self, model: Any, optimizers: Optimizers) -> int:
-        checkpoint, _ = load_latest(self.folder)
+        checkpoint, damage = load_latest(self.folder)
+        for line in damage:
+            print(line)
         if checkpoint is None:
             return 0
         with torch.no_grad():

@@ -98,7 +98,8 @@ def _beside_base(record: Record, condition: Mapping[str, Any]) -> str:
     base = {"method": BASE, **condition}
     if not chosen(found, **base):
         return "The untrained model was not run."
-    leads = {v: lead(found, {"method": v, **condition}, base) for v in VARIANTS}
+    run = [v for v in VARIANTS if chosen(found, method=v, **condition)]
+    leads = {v: lead(found, {"method": v, **condition}, base) for v in run}
     above = [v for v, ahead in leads.items() if verdict(ahead) == HOLDS]
     below = [v for v, ahead in leads.items() if verdict(ahead) == FAILS]
     return (

@@ -43,7 +43,7 @@ def claim(records: Records) -> Claim:
     record = records["x8_without_sft"]
     first, second = {"method": "KTO without SFT"}, {"method": "DPO without SFT"}
     if record is None or not has_methods(
-        record, first["method"], second["method"], "KTO after SFT"
+        record, first["method"], second["method"], "KTO after SFT", "after SFT"
     ):
         return not_run(title, published, "python -m experiments.x8_without_sft")
     found = record["outcomes"]

@@ -295,6 +295,11 @@ FEEDBACK = [
     Case(TRAIN_F, ["f.jsonl: there is no such file"]),
     Case(TRAIN_F, ["share one prompt", "Set loss.z0.estimator=zero"], feedback(ONE_PROMPT)),
     Case(
+        f"{TRAIN_F} --set loss.name=kto_noref",
+        ["share one prompt", "Choose another loss or bring more"],
+        feedback(ONE_PROMPT),
+    ),
+    Case(
         f"{TRAIN_F} --set data.max_tokens=4",
         ["no row is left of 2 records: too_long 2; raise data.max_tokens (now 4)"],
         feedback(CHAT + CHAT.replace('"a"', '"c"')),

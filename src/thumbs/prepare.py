@@ -250,11 +250,11 @@ def _require_needs(feedback: Path, config: Config, labels: set[bool], prompts: i
     """Refuse data that lacks what the loss needs, once as text and once as cut to rows."""
     needs = loss_needs(config.loss.name)
     if needs.mismatched and config.loss.z0.estimator != "zero" and prompts < 2:
-        without = " Set loss.z0.estimator=zero or" * (needs.uses_z0_of != "policy")
+        takes_zero = needs.uses_z0_of != "policy"
+        other = "Set loss.z0.estimator=zero" if takes_zero else "Choose another loss"
         raise FeedbackError(
             f"{feedback}: the training rows share one prompt, but z0 pairs answers with other "
-            f"prompts and needs at least 2.{without or ' Choose another loss or'} bring more "
-            "prompts."
+            f"prompts and needs at least 2. {other} or bring more prompts."
         )
     if needs.desirable and True not in labels:
         raise FeedbackError(

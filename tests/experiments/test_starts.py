@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from experiments.starts import CheckpointKeeper
+from experiments.starts import CheckpointKeeper, _adamw, _muon
 from transformers import AutoTokenizer
 
-from experiments import starts
 from thumbs.demo.embedded import model_folder
 from thumbs.demo.pretrain import Shape, pretrain
 
@@ -31,13 +30,11 @@ class Watched(CheckpointKeeper):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(
-    "optimizers_of", [starts._muon, partial(starts._adamw, 1e-3)], ids=["muon", "adamw"]
-)
+@pytest.mark.parametrize("optimizers_of", [_muon, partial(_adamw, 1e-3)], ids=["muon", "adamw"])
 def test_a_killed_pretraining_goes_on_to_the_same_weights(
     optimizers_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starts, "KEPT_EVERY", 2)
+    monkeypatch.setattr("experiments.starts.KEPT_EVERY", 2)
     tokenizer = AutoTokenizer.from_pretrained(model_folder())
     train = partial(pretrain, tokenizer, steps=8, seed=0, shape=TINY, optimizers_of=optimizers_of)
     unbroken = train()
